@@ -1,0 +1,1 @@
+"""A Linux host's storage stack as host devices with capability XML, over gRPC."""

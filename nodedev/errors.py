@@ -1,0 +1,121 @@
+"""The errors nodedev raises, each with a stable reason that clients may match on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One place in a request that is wrong: a line of XML, or a field of a message."""
+
+    field: str
+    message: str
+    line: int | None = None
+
+
+class NodedevError(Exception):
+    """Any refusal; `status` is the gRPC code's name, `reason` the stable UPPER_SNAKE word."""
+
+    status: ClassVar[str] = "INTERNAL"
+    reason: str = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        violations: tuple[Violation, ...] = (),
+        **metadata: str,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if reason is not None:
+            self.reason = reason
+        self.violations = violations
+        self.metadata = metadata
+
+
+class NotFoundError(NodedevError):
+    """What was named does not exist."""
+
+    status = "NOT_FOUND"
+    reason = "DEVICE_NOT_FOUND"
+
+
+class InvalidError(NodedevError):
+    """The request itself is wrong, whatever the host's state."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "ARGUMENT_INVALID"
+
+
+class XmlError(InvalidError):
+    """XML that cannot be read or does not fit the grammar; `violations` hold the lines."""
+
+    reason = "XML_INVALID"
+
+
+class RecordingError(InvalidError):
+    """A recording that is damaged, truncated or none at all."""
+
+    reason = "RECORDING_INVALID"
+
+
+class PreconditionError(NodedevError):
+    """The host's present state forbids it."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "DEVICE_BUSY"
+
+
+class AbortedError(NodedevError):
+    """Something moved under the request; try again from the start."""
+
+    status = "ABORTED"
+    reason = "PAGE_TOKEN_EXPIRED"
+
+
+class OutOfRangeError(NodedevError):
+    """A revision that the change log does not hold."""
+
+    status = "OUT_OF_RANGE"
+    reason = "REVISION_COMPACTED"
+
+
+class PermissionDeniedError(NodedevError):
+    """This connection or process may not."""
+
+    status = "PERMISSION_DENIED"
+    reason = "READ_ONLY_CONNECTION"
+
+
+class UnimplementedError(NodedevError):
+    """Well formed, and nothing that nodedev does."""
+
+    status = "UNIMPLEMENTED"
+    reason = "CAPABILITY_NOT_CREATABLE"
+
+
+class UnavailableError(NodedevError):
+    """Not now: starting, stopping, or the service is not there."""
+
+    status = "UNAVAILABLE"
+    reason = "STARTING"
+
+
+class ExhaustedError(NodedevError):
+    """A limit of the service is reached."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MANY_WATCHERS"
+
+
+class FactError(Exception):
+    """A source of facts that could not be read; becomes a note, never a failed listing."""
+
+    def __init__(self, source: str, message: str) -> None:
+        super().__init__(f"{source}: {message}")
+        self.source = source
+        self.message = message

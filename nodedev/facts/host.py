@@ -1,0 +1,243 @@
+"""What is read of a host: plain values, the sources they come from, and one pass's view of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from posixpath import basename, dirname
+from typing import Protocol, TypeVar
+
+from nodedev.errors import FactError
+from nodedev.facts.dm import DmMap
+from nodedev.facts.mounts import Mount, Swap
+from nodedev.facts.multipathd import MultipathdMap
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that could not be known, or that a reader should know: which source, and why."""
+
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What stat(2) says of a path: the file system's device number (a node's own), and the inode."""
+
+    device_number: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """One device of sysfs with what udev keeps of it.
+
+    `path` is the sysfs path below /sys ("/devices/..."). `attributes` holds the text of the sysfs
+    files that some capability declared, trailing newline removed, keyed by the path below the
+    device ("queue/rotational"). `symlinks` maps a link's name ("driver") to its target's text.
+    `slaves`, `holders` and `partitions` are kernel names.
+    """
+
+    path: str
+    subsystem: str
+    properties: Mapping[str, str]
+    attributes: Mapping[str, str]
+    symlinks: Mapping[str, str]
+    links: tuple[str, ...] = ()
+    slaves: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+    initialized: bool = True
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def kernel_name(self) -> str:
+        """The last part of the sysfs path; `!` stands for a slash in the node's name."""
+        return basename(self.path)
+
+    @property
+    def sysname(self) -> str:
+        """The kernel name as udev gives it, `!` turned into the slash it stands for."""
+        return self.kernel_name.replace("!", "/")
+
+    @property
+    def devtype(self) -> str | None:
+        """The kernel's DEVTYPE: disk, partition, scsi_host, scsi_target, scsi_device."""
+        return self.properties.get("DEVTYPE")
+
+    @property
+    def devnode(self) -> str | None:
+        """The device node, "/dev/sda"; None for a device without one."""
+        return self.properties.get("DEVNAME")
+
+    @property
+    def device_number(self) -> str | None:
+        """The kernel's "MAJOR:MINOR"."""
+        if "MAJOR" in self.properties and "MINOR" in self.properties:
+            return f"{self.properties['MAJOR']}:{self.properties['MINOR']}"
+        return None
+
+    @property
+    def driver(self) -> str | None:
+        """The name of the driver bound to the device."""
+        target = self.symlinks.get("driver")
+        return basename(target) if target else self.properties.get("DRIVER")
+
+    def number(self, attribute: str) -> int | None:
+        """The attribute as a decimal number; None where it is absent or something else."""
+        try:
+            return int(self.attributes[attribute])
+        except (KeyError, ValueError):
+            return None
+
+    def flag(self, attribute: str) -> bool | None:
+        """The attribute as the kernel's 0 or 1; None where it is absent or something else."""
+        return {"0": False, "1": True}.get(self.attributes.get(attribute, "").strip())
+
+    def text(self, attribute: str) -> str | None:
+        """The attribute without surrounding blanks; None where it is absent or empty."""
+        return self.attributes.get(attribute, "").strip() or None
+
+
+class Source(Protocol):
+    """A host to read: a live one, or a recording. Raises FactError where a whole source is unreadable."""
+
+    live: bool
+
+    def scan(self) -> Iterator[DeviceFacts]:
+        """Every device of the subsystems that some capability reads."""
+
+    def read(self, path: str) -> DeviceFacts | None:
+        """The device at a sysfs path as it is now; None when it is gone."""
+
+    def locate(self, subsystem: str, sysname: str) -> str | None:
+        """The sysfs path of a device known by subsystem and kernel name."""
+
+    def locate_number(self, device_number: str) -> str | None:
+        """The sysfs path of the block device with that "MAJOR:MINOR"."""
+
+    def maps(self) -> Iterable[DmMap]:
+        """Every device-mapper device, those without a table too."""
+
+    def multipathd(self) -> Iterable[MultipathdMap]:
+        """What multipathd says of its maps."""
+
+    def mounts(self) -> Iterable[Mount]:
+        """The mounts of this mount namespace."""
+
+    def swaps(self) -> Iterable[Swap]:
+        """The active swap areas."""
+
+    def identify(self, path: str) -> FileIdentity | None:
+        """The file a path names now; None when there is none."""
+
+
+class Host:
+    """One pass over a source: everything is read at most once and stays the same until its end."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.notes: dict[str, Note] = {}
+        self._devices: dict[str, DeviceFacts | None] = {}
+        self._paths: dict[tuple[str, str], str | None] = {}
+        self._numbers: dict[str, str | None] = {}
+        self._files: dict[str, FileIdentity | None] = {}
+
+    @classmethod
+    def scan(cls, source: Source) -> Host:
+        """A pass that starts with every device of the source."""
+        host = cls(source)
+        for facts in source.scan():
+            host._remember(facts)
+        return host
+
+    def _remember(self, facts: DeviceFacts) -> None:
+        self._devices[facts.path] = facts
+        self._paths[facts.subsystem, facts.kernel_name] = facts.path
+        if facts.subsystem == "block" and facts.device_number:
+            self._numbers[facts.device_number] = facts.path
+
+    def __iter__(self) -> Iterator[DeviceFacts]:
+        """The devices read so far, in the order of their sysfs paths."""
+        return iter(sorted(filter(None, self._devices.values()), key=lambda facts: facts.path))
+
+    def device(self, path: str) -> DeviceFacts | None:
+        """The device at a sysfs path; None when there is none."""
+        if path not in self._devices:
+            self._devices[path] = None
+            facts = self.source.read(path)
+            if facts:
+                self._remember(facts)
+        return self._devices[path]
+
+    def find(self, subsystem: str, kernel_name: str) -> DeviceFacts | None:
+        """The device of a subsystem with that kernel name, as in /sys/class or /sys/bus."""
+        key = (subsystem, kernel_name)
+        if key not in self._paths:
+            self._paths[key] = self.source.locate(subsystem, kernel_name)
+        path = self._paths[key]
+        return self.device(path) if path else None
+
+    def block(self, kernel_name: str) -> DeviceFacts | None:
+        """The block device with that kernel name ("sda", "dm-0")."""
+        return self.find("block", kernel_name)
+
+    def block_number(self, device_number: str) -> DeviceFacts | None:
+        """The block device with that "MAJOR:MINOR"."""
+        if device_number not in self._numbers:
+            self._numbers[device_number] = self.source.locate_number(device_number)
+        path = self._numbers[device_number]
+        return self.device(path) if path else None
+
+    def ancestors(self, facts: DeviceFacts) -> Iterator[DeviceFacts]:
+        """The devices above this one in sysfs, nearest first."""
+        path = dirname(facts.path)
+        while len(path) > len("/devices"):
+            found = self.device(path)
+            if found:
+                yield found
+            path = dirname(path)
+
+    @cached_property
+    def maps(self) -> Mapping[str, DmMap]:
+        """The device-mapper devices by device number."""
+        return {found.device_number: found for found in self._try(self.source.maps)}
+
+    @cached_property
+    def multipathd(self) -> Mapping[str, MultipathdMap]:
+        """What multipathd says of each of its maps, by WWID."""
+        return {found.wwid: found for found in self._try(self.source.multipathd)}
+
+    @cached_property
+    def mounts(self) -> Mapping[str, tuple[Mount, ...]]:
+        """The mounts of each block device, by device number."""
+        return _grouped(self._try(self.source.mounts), lambda mount: mount.device_number)
+
+    @cached_property
+    def swaps(self) -> Mapping[str, Swap]:
+        """The active swap areas by path."""
+        return {swap.path: swap for swap in self._try(self.source.swaps)}
+
+    def identify(self, path: str) -> FileIdentity | None:
+        """The file a path names now; raises FactError when that cannot be told safely."""
+        if path not in self._files:
+            self._files[path] = self.source.identify(path)
+        return self._files[path]
+
+    def _try(self, read: Callable[[], Iterable[T]]) -> tuple[T, ...]:
+        try:
+            return tuple(read())
+        except FactError as error:
+            self.notes[error.source] = Note(error.source, error.message)
+            return ()
+
+
+def _grouped(values: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T, ...]]:
+    groups: dict[str, tuple[T, ...]] = {}
+    for value in values:
+        groups[key(value)] = (*groups.get(key(value), ()), value)
+    return groups
