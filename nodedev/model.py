@@ -20,13 +20,17 @@ class Capability:
     __slots__ = ()
     TYPE: ClassVar[str]
 
+    def handles(self) -> tuple[str, ...]:
+        """What else a person may call the device by: a WWID, a UUID, a dm name."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Relation:
     """A device at the other end of a relation, and how it is used.
 
     Kinds: path (of a map), member (of an array), container (an array's), backing (of a loop
-    device), partition (of a disk or map), dm (any other device-mapper table's).
+    device), partition (of a disk or map), dm (any other device-mapper table's), slave (any other).
     """
 
     kind: str
@@ -37,6 +41,7 @@ class Relation:
 class Device:
     """One host device. `sysfs_path` is the whole path below /, None for the root.
 
+    `device_number` is a block device's "MAJOR:MINOR".
     `generation` is the kernel's diskseq: another device under a reused name has another one.
     """
 
@@ -84,7 +89,8 @@ class CapabilityKind:
     ("md/dev-*/state"). `naming` gives a device of this kind a name of its own instead of
     libvirt's `{subsystem}_{sysname}[_{serial}]`; `members` the devices it is made of, with the
     relation's kind. `sources` are those whose failure is noted on each such device.
-    `order` is the place among a device's capabilities: libvirt's own come first.
+    `order` is the place among a device's capabilities: libvirt's own come first. One that does not
+    `lists` only adds to devices that another capability lists.
     """
 
     shape: type[Capability]
@@ -92,6 +98,7 @@ class CapabilityKind:
     attributes: Mapping[str, tuple[str, ...]]
     order: int
     stock: bool = False
+    lists: bool = True
     naming: Naming | None = None
     members: Relating | None = None
     sources: tuple[str, ...] = ()

@@ -128,14 +128,10 @@ def _san(folder: Path) -> list[str]:
                 f"logical_block_size={lun.block_size},physical_block_size={lun.block_size}"
             )
             arguments += [*_drive(f"drive-{name}", image), "-device", device]
-    namespace = (
-        "nvme-ns,drive=drive-nvme,bus=nvme0,nsid=1,shared=on,"
-        "uuid=6e6f6465-6465-4076-8000-6c6162000001,eui64=0x6e6f646500000001"
-    )
     arguments += [*_drive("drive-nvme", _disk(disks / "nvme.img", 128)), "-device", "nvme-subsys,id=sub0,nqn=sub0"]
     for controller in range(2):
         arguments += ["-device", f"nvme,serial=NVM0,subsys=sub0,id=nvme{controller},addr=0x{8 + controller:x}"]
-    arguments += ["-device", namespace]
+    arguments += ["-device", "nvme-ns,drive=drive-nvme,bus=nvme0,nsid=1,shared=on"]
     medium = _disk(disks / "medium.img", 4)
     subprocess.run(["mke2fs", "-q", "-F", "-L", "MEDIUM", medium], check=True)
     arguments += [*_drive("drive-cd0", medium), "-device", "ide-cd,id=cd0,bus=ide.1,unit=0,drive=drive-cd0,serial=CD0"]
