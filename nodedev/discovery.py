@@ -39,27 +39,84 @@ class _Draft:
 
 
 class Discovery:
-    """Turns facts into devices, and remembers between passes what is named and related how."""
+    """Turns facts into devices, and remembers between passes what is named and related how.
+
+    `probes` counts the devices looked at since the start.
+    """
 
     def __init__(self) -> None:
-        self._names: dict[str, str] = {}
-        self._paths: dict[str, str] = {}
-        self._listed: set[str] = set()
-        self._members: dict[str, tuple[Relation, ...]] = {}
+        self.probes = 0
+        self._names = _Names()
+        self._listed: dict[str, str] = {}
+        self._devices: dict[str, Device] = {}
         self._holders: dict[str, dict[str, str]] = {}
 
     def survey(self, host: Host) -> Found:
         """Every device of the host; the pass must have been scanned."""
-        drafts = [draft for facts in _all(host) if (draft := self._draft(facts, host))]
-        found = {draft.facts.path for draft in drafts}
-        removed = tuple(filter(None, (self._forget(path) for path in sorted(self._listed - found))))
+        present = {facts.path: facts for facts in _all(host)}
+        gone = [path for path in self._listed if path not in present]
+        removed = [self._forget(path).name for path in (*gone, *self._renamed(present.values(), host))]
+        drafts = []
+        for facts in present.values():
+            draft = self._draft(facts, host)
+            if draft:
+                drafts.append(draft)
+            elif facts.path in self._listed:
+                removed.append(self._forget(facts.path).name)
         for draft in drafts:
             self._relate(draft)
-        return Found(tuple(self._device(draft) for draft in drafts), removed)
+        return Found(tuple(self._remember(draft) for draft in drafts), tuple(removed))
+
+    def revisit(self, host: Host, paths: Iterable[str]) -> Found:
+        """The devices at these sysfs paths, and those whose relations or claims they changed.
+
+        The pass must be a new one, not scanned. The work is that of the paths and of what they
+        changed: a device that comes out as it was leads no further.
+        """
+        waiting = dict.fromkeys(sorted(paths))
+        present = [facts for path in waiting if (facts := host.device(path))]
+        removed = []
+        for path in self._renamed(present, host):
+            removed.append(self._forget(path))
+            waiting.update(self._neighbours(removed[-1]))
+        found: dict[str, Device] = {}
+        while waiting:
+            path = next(iter(waiting))
+            del waiting[path]
+            before = self._devices.get(path)
+            facts = host.device(path)
+            draft = self._draft(facts, host) if facts else None
+            if draft:
+                related = self._relate(draft)
+                device = found[draft.name] = self._remember(draft)
+                if device != before:
+                    waiting.update(self._paths_of(related))
+                    waiting.update(self._neighbours(device))
+            elif before:
+                waiting.update(self._neighbours(before))
+                removed.append(self._forget(path))
+                found.pop(before.name, None)
+        return Found(tuple(found.values()), tuple(device.name for device in removed))
+
+    def _neighbours(self, device: Device) -> dict[str, None]:
+        """The sysfs paths of what the device is made of and of what is made of it."""
+        return self._paths_of(relation.device for relation in (*device.members, *device.holders))
+
+    def _paths_of(self, names: Iterable[str]) -> dict[str, None]:
+        return {path: None for name in names if (path := self._names.path(name)) in self._listed}
+
+    def _renamed(self, present: Iterable[DeviceFacts], host: Host) -> list[str]:
+        """The listed paths at which now stands a device of another name, as when dm-0 is reused."""
+        return [
+            facts.path
+            for facts in present
+            if facts.path in self._listed and self._names.plain(facts.path) != _plain_name(facts, host)
+        ]
 
     def _draft(self, facts: DeviceFacts, host: Host) -> _Draft | None:
         """The device without its holders, which are known when all have been drafted."""
-        scene = Scene(host, lambda other: self._name_of(other, host))
+        self.probes += 1
+        scene = Scene(host, lambda other: self._names.name(other, host))
         capabilities: list[Capability] = []
         sources: list[str] = []
         listed = False
@@ -71,15 +128,14 @@ class Discovery:
                 listed = listed or kind.lists
         if not listed:
             return None
-        name = self._name_of(facts, host)
-        self._listed.add(facts.path)
+        name = self._names.name(facts, host)
+        self._listed[facts.path] = name
         notes = [*facts.notes, *scene.notes]
         notes += [host.notes[source] for source in dict.fromkeys(sources) if source in host.notes]
-        if name != self._plain_name(facts, host):
-            notes.append(Note("nodedev", f"another device has the name {self._plain_name(facts, host)}"))
-        members = tuple(
-            Relation(kind_, self._name_of(member, host)) for kind_, member in _members(facts, host)
-        )
+        plain = self._names.plain(facts.path)
+        if name != plain:
+            notes.append(Note("nodedev", f"another device has the name {plain}"))
+        members = tuple(Relation(kind, scene.name_of(member)) for kind, member in _members(facts, host))
         return _Draft(facts, name, self._parent(facts), tuple(capabilities), members, tuple(notes))
 
     def _parent(self, facts: DeviceFacts) -> str | None:
@@ -88,39 +144,34 @@ class Discovery:
         path = dirname(facts.path)
         while len(path) > 1:
             if path in self._listed:
-                return self._names[path]
+                return self._listed[path]
             path = dirname(path)
         return COMPUTER
 
     def _relate(self, draft: _Draft) -> set[str]:
-        """Brings the holders of the members, old and new, up to date; the names of those that changed."""
-        before, after = self._members.get(draft.name, ()), draft.members
-        if before == after:
-            return set()
-        for relation in before:
-            self._holders.get(relation.device, {}).pop(draft.name, None)
-        for relation in after:
+        """Makes the device a holder of its members; the names of those that this changed."""
+        device = self._devices.get(draft.facts.path)
+        before, after = set(device.members if device else ()), set(draft.members)
+        for relation in before - after:
+            self._holders[relation.device].pop(draft.name, None)
+        for relation in after - before:
             self._holders.setdefault(relation.device, {})[draft.name] = relation.kind
-        self._members[draft.name] = after
-        return {relation.device for relation in {*before, *after}}
+        return {relation.device for relation in before ^ after}
 
-    def _forget(self, path: str) -> str | None:
-        """Drops a device that is gone, and tells its name."""
-        self._listed.discard(path)
-        name = self._names.pop(path, None)
-        if name is None:
-            return None
-        self._paths.pop(name, None)
-        for relation in self._members.pop(name, ()):
-            self._holders.get(relation.device, {}).pop(name, None)
-        self._holders.pop(name, None)
-        return name
+    def _forget(self, path: str) -> Device:
+        """Drops a device that is gone."""
+        device = self._devices.pop(path)
+        del self._listed[path]
+        self._names.drop(path)
+        for relation in device.members:
+            self._holders[relation.device].pop(device.name, None)
+        return device
 
-    def _device(self, draft: _Draft) -> Device:
+    def _remember(self, draft: _Draft) -> Device:
         facts = draft.facts
         in_sysfs = facts.path.startswith(_SYSFS) and draft.parent is not None
         holders = self._holders.get(draft.name, {})
-        return Device(
+        device = Device(
             name=draft.name,
             parent=draft.parent,
             sysfs_path=f"/sys{facts.path}" if in_sysfs else None,
@@ -134,27 +185,53 @@ class Discovery:
             holders=tuple(Relation(kind, name) for name, kind in sorted(holders.items())),
             notes=draft.notes,
         )
+        self._devices[facts.path] = device
+        return device
 
-    def _name_of(self, facts: DeviceFacts, host: Host) -> str:
-        """The device's name; the first of two with the same one keeps it, the other is numbered."""
+
+class _Names:
+    """Which sysfs path has which name; the first of two with the same one keeps it."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._plain: dict[str, str] = {}
+        self._paths: dict[str, str] = {}
+
+    def name(self, facts: DeviceFacts, host: Host) -> str:
+        """The device's name; numbered from 2 where the plain one is another's."""
         known = self._names.get(facts.path)
         if known:
             return known
-        name = plain = self._plain_name(facts, host)
+        name = plain = _plain_name(facts, host)
         count = 1
         while name in self._paths:
             count += 1
             name = f"{plain}_{count}"
         self._names[facts.path] = name
+        self._plain[facts.path] = plain
         self._paths[name] = facts.path
         return name
 
-    def _plain_name(self, facts: DeviceFacts, host: Host) -> str:
-        if facts.path == _DMI:
-            return COMPUTER
-        own = (kind.naming(facts, host) for kind in kinds() if kind.naming)
-        name = next(filter(None, own), None) or _libvirt_name(facts)
-        return re.sub(r"[^A-Za-z0-9]", "_", name)
+    def plain(self, path: str) -> str:
+        """The name without a number."""
+        return self._plain[path]
+
+    def path(self, name: str) -> str | None:
+        """Where the device of that name is."""
+        return self._paths.get(name)
+
+    def drop(self, path: str) -> None:
+        """Lets the name be given again."""
+        del self._paths[self._names.pop(path)]
+        del self._plain[path]
+
+
+def _plain_name(facts: DeviceFacts, host: Host) -> str:
+    if facts.path == _DMI:
+        return COMPUTER
+    own = (kind.naming(facts, host) for kind in kinds() if kind.naming)
+    name = next(filter(None, own), None) or _libvirt_name(facts)
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
 def _libvirt_name(facts: DeviceFacts) -> str:

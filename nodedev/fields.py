@@ -13,6 +13,7 @@ its element, None leaves it out, a dataclass nests.
 
 from __future__ import annotations
 
+import re
 import types
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -58,7 +59,10 @@ Place = Literal["attribute", "element", "text", "sub"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field's declaration, resolved: where it stands, its XML name, and its Python type."""
+    """One field's declaration, resolved: where it stands, its XML name, and its Python type.
+
+    `required` fields have no default; `optional` ones may be None.
+    """
 
     name: str
     place: Place
@@ -67,6 +71,7 @@ class Field:
     type: type
     repeated: bool
     required: bool
+    optional: bool
 
     @property
     def nested(self) -> bool:
@@ -88,17 +93,38 @@ def _resolve(name: str, hint: Any, required: bool) -> Field:  # noqa: ANN401  a 
     mark: Mark = Element()
     if get_origin(hint) is Annotated:
         hint, mark = get_args(hint)
-    repeated = False
+    repeated = optional = False
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (option for option in get_args(hint) if option is not types.NoneType)
+        optional = True
     if get_origin(hint) is tuple:
         hint, repeated = get_args(hint)[0], True
+    if get_origin(hint) is Literal:
+        hint = type(get_args(hint)[0])
+    place, xml_name, words = _stand(mark, name)
+    return Field(name, place, xml_name, words, hint, repeated, required, optional)
+
+
+def _stand(mark: Mark, name: str) -> tuple[Place, str, Words]:
     match mark:
         case Attribute(xml_name, words):
-            return Field(name, "attribute", xml_name or name, words, hint, repeated, required)
+            return "attribute", xml_name or name, words
         case Element(xml_name, words):
-            return Field(name, "element", xml_name or name, words, hint, repeated, required)
+            return "element", xml_name or name, words
         case Text(words):
-            return Field(name, "text", "", words, hint, repeated, required)
+            return "text", "", words
         case Sub(type_):
-            return Field(name, "sub", type_, YES_NO, hint, repeated, required)
+            return "sub", type_, YES_NO
+
+
+_BYTE_MAX = 0xFF
+# Python's surrogateescape keeps an undecodable byte as U+DC00 plus the byte.
+_ESCAPED_BYTES = range(0xDC80, 0xDD00)
+
+
+def backslashed(found: re.Match[str]) -> str:
+    r"""A character that a format cannot carry, spelled out: \xNN for bytes and controls, else \uNNNN."""
+    code = ord(found[0])
+    if code in _ESCAPED_BYTES:
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code <= _BYTE_MAX else f"\\u{code:04x}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from posixpath import basename, dirname
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from nodedev.errors import FactError
 from nodedev.facts.dm import DmMap
@@ -123,8 +123,14 @@ class Source(Protocol):
     def maps(self) -> Iterable[DmMap]:
         """Every device-mapper device, those without a table too."""
 
+    def map(self, device_number: str) -> DmMap | None:
+        """One device-mapper device; None when there is none of that number."""
+
     def multipathd(self) -> Iterable[MultipathdMap]:
         """What multipathd says of its maps."""
+
+    def multipathd_map(self, wwid: str) -> MultipathdMap | None:
+        """What multipathd says of one map; None when it has none of that WWID."""
 
     def mounts(self) -> Iterable[Mount]:
         """The mounts of this mount namespace."""
@@ -136,8 +142,37 @@ class Source(Protocol):
         """The file a path names now; None when there is none."""
 
 
+class Lookup(Generic[T]):
+    """Values of one source by key, each read when first asked for, or all of them beforehand."""
+
+    def __init__(self, read: Callable[[str], T | None], notes: dict[str, Note]) -> None:
+        self._read = read
+        self._notes = notes
+        self._known: dict[str, T | None] = {}
+        self._complete = False
+
+    def fill(self, values: Mapping[str, T]) -> None:
+        """Takes all the values there are: nothing is read from here on."""
+        self._known = dict(values)
+        self._complete = True
+
+    def get(self, key: str) -> T | None:
+        """The value; None where there is none, or its source failed, which then is a note."""
+        if key not in self._known and not self._complete:
+            try:
+                self._known[key] = self._read(key)
+            except FactError as error:
+                self._notes[error.source] = Note(error.source, error.message)
+                self._known[key] = None
+        return self._known.get(key)
+
+
 class Host:
-    """One pass over a source: everything is read at most once and stays the same until its end."""
+    """One pass over a source: everything is read at most once and stays the same until its end.
+
+    A scanned pass holds every device, map and multipathd's word from the start; any other reads
+    what it is asked for, so that its work is that of what is asked.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -146,6 +181,8 @@ class Host:
         self._paths: dict[tuple[str, str], str | None] = {}
         self._numbers: dict[str, str | None] = {}
         self._files: dict[str, FileIdentity | None] = {}
+        self.maps = Lookup(source.map, self.notes)
+        self.multipathd = Lookup(source.multipathd_map, self.notes)
 
     @classmethod
     def scan(cls, source: Source) -> Host:
@@ -153,6 +190,8 @@ class Host:
         host = cls(source)
         for facts in source.scan():
             host._remember(facts)
+        host.maps.fill({found.device_number: found for found in host._try(source.maps)})
+        host.multipathd.fill({found.wwid: found for found in host._try(source.multipathd)})
         return host
 
     def _remember(self, facts: DeviceFacts) -> None:
@@ -201,16 +240,6 @@ class Host:
             if found:
                 yield found
             path = dirname(path)
-
-    @cached_property
-    def maps(self) -> Mapping[str, DmMap]:
-        """The device-mapper devices by device number."""
-        return {found.device_number: found for found in self._try(self.source.maps)}
-
-    @cached_property
-    def multipathd(self) -> Mapping[str, MultipathdMap]:
-        """What multipathd says of each of its maps, by WWID."""
-        return {found.wwid: found for found in self._try(self.source.multipathd)}
 
     @cached_property
     def mounts(self) -> Mapping[str, tuple[Mount, ...]]:
