@@ -105,6 +105,13 @@ class UnavailableError(NodedevError):
     reason = "STARTING"
 
 
+class DeadlineError(NodedevError):
+    """No answer in time."""
+
+    status = "DEADLINE_EXCEEDED"
+    reason = "DEADLINE_EXCEEDED"
+
+
 class ExhaustedError(NodedevError):
     """A limit of the service is reached."""
 

@@ -2,13 +2,13 @@
 
 Both ways follow `nodedev.fields.shape`; no capability is known by name here. The writer prints what
 `virsh nodedev-dumpxml` prints, quotes and indentation too, so that dumps of both can be compared.
-XML 1.0 has no place for control characters and lone surrogates: they are written as \\xNN text.
+XML 1.0 has no place for control characters and lone surrogates: they are written as backslash escapes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -22,27 +22,7 @@ from nodedev.errors import Violation, XmlError
 from nodedev.fields import Attribute, Element, Field, Text, backslashed, shape
 from nodedev.model import Capability, Device
 
-SIZE_MAX_BYTES = 1 << 20
-DEPTH_MAX = 32
 VIOLATIONS_MAX = 50
-
-_INT64 = range(-(1 << 63), 1 << 63)
-_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
-_BLANKS = " \t\r\n"
-_FEED_BYTES = 4096
-_QUOTED_MAX = 60
-
-Emit = Callable[[object, list[str]], None]
-Spell = Callable[[object], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What a device document says that matters to a change: which device, and what it is to be."""
-
-    name: str | None
-    parent: str | None
-    capabilities: tuple[Capability, ...]
 
 
 def device_xml(device: Device) -> str:
@@ -58,53 +38,14 @@ def device_xml(device: Device) -> str:
     if device.driver is not None:
         out.append(f"  <driver>\n    <name>{_escaped(device.driver)}</name>\n  </driver>\n")
     for capability in device.capabilities:
-        _writer(type(capability), "capability", capability.TYPE, 1)(capability, out)
+        cls: type = type(capability)
+        _writer(cls, "capability", capability.TYPE, 1)(capability, out)
     out.append("</device>\n")
     return "".join(out)
 
 
-def read_device(xml: bytes | str) -> Document:
-    """A device document's name, parent and capabilities; sysfs path, nodes and driver are passed over.
-
-    Raises XmlError with each thing that is wrong: anything unknown is, so that no wish is ignored.
-    """
-    root = _parsed(xml)
-    findings = _Findings()
-    header = findings.header(root)
-    found = [findings.capability(element) for element in _capabilities(root)]
-    findings.once(_capabilities(root))
-    findings.check()
-    capabilities = tuple(capability for capability in found if capability is not None)
-    return Document(header.name if header else None, header.parent if header else None, capabilities)
-
-
-def validate(xml: bytes | str) -> list[Violation]:
-    """What keeps a document from fitting the grammar: line, element path and message of each."""
-    try:
-        root = _parsed(xml)
-    except XmlError as error:
-        return list(error.violations)
-    if schemas.device_grammar().validate(root):
-        return []
-    findings = _Findings()
-    # The whole grammar's choice of capabilities makes libxml2 blame the wrong branch: each is judged
-    # by its own fragment instead, and told in the reader's words where the reader objects too.
-    findings.header(root)
-    bare = deepcopy(root)
-    for element in _capabilities(bare):
-        bare.remove(element)
-    _judge(findings, bare, schemas.header_grammar())
-    for element in _capabilities(root):
-        type_ = element.get("type")
-        if type_ not in _shapes():
-            findings.capability(element)
-        elif not (grammar := schemas.capability_grammar(type_)).validate(element):
-            _judge(findings, element, grammar, findings.capability)
-    return findings.violations or [Violation("/device", "does not fit the grammar", root.sourceline)]
-
-
-# Writing
-
+Emit = Callable[[object, list[str]], None]
+Spell = Callable[[object], str]
 
 _REFERENCES = {
     "&": "&amp;",
@@ -138,21 +79,48 @@ def _spelling(field: Field) -> Spell:
 
 @cache
 def _writer(cls: type, tag: str, type_: str | None, depth: int) -> Emit:
-    """Writes one instance as an element; all that does not depend on the values is prepared here."""
+    """Writes an instance as an element; whatever does not depend on its values is prepared here, once."""
     indent = "  " * depth
-    opening = f"{indent}<{tag}" + (f" type='{type_}'" if type_ else "")
-    fields = shape(cls)
-    attributes = [
-        (field.name, f" {field.xml_name}='", _spelling(field)) for field in fields if field.place == "attribute"
-    ]
-    texts = [(field.name, _spelling(field)) for field in fields if field.place == "text"]
+    head = _head_writer(cls, f"{indent}<{tag}" + (f" type='{type_}'" if type_ else ""))
+    texts = [(field.name, _spelling(field)) for field in shape(cls) if field.place == "text"]
     children = [
         (field.name, field.repeated, _child_writer(field, depth + 1))
-        for field in fields
+        for field in shape(cls)
         if field.place in ("element", "sub")
     ]
     if texts and children:
         raise TypeError(f"{cls.__name__} has both text and elements")
+
+    def write_text(value: object, out: list[str]) -> None:
+        ((name, spell),) = texts
+        item = getattr(value, name)
+        text = "" if item is None else spell(item)
+        out.append(f"{head(value)}>{text}</{tag}>\n" if text else f"{head(value)}/>\n")
+
+    def write_children(value: object, out: list[str]) -> None:
+        start = len(out)
+        out.append(f"{head(value)}>\n")
+        for name, repeated, write in children:
+            item = getattr(value, name)
+            if repeated:
+                for each in item:
+                    write(each, out)
+            elif item is not None:
+                write(item, out)
+        if len(out) > start + 1:
+            out.append(f"{indent}</{tag}>\n")
+        else:
+            out[start] = f"{head(value)}/>\n"
+
+    return write_text if texts else write_children
+
+
+def _head_writer(cls: type, opening: str) -> Callable[[object], str]:
+    attributes = [
+        (field.name, f" {field.xml_name}='", _spelling(field))
+        for field in shape(cls)
+        if field.place == "attribute"
+    ]
 
     def head(value: object) -> str:
         written = opening
@@ -162,29 +130,7 @@ def _writer(cls: type, tag: str, type_: str | None, depth: int) -> Emit:
                 written += f"{before}{spell(item)}'"
         return written
 
-    def write_text(value: object, out: list[str]) -> None:
-        ((name, spell),) = texts
-        item = getattr(value, name)
-        text = "" if item is None else spell(item)
-        out.append(f"{head(value)}>{text}</{tag}>\n" if text else f"{head(value)}/>\n")
-
-    def write(value: object, out: list[str]) -> None:
-        start = len(out)
-        out.append("")
-        for name, repeated, emit in children:
-            item = getattr(value, name)
-            if repeated:
-                for each in item or ():
-                    emit(each, out)
-            elif item is not None:
-                emit(item, out)
-        if len(out) == start + 1:
-            out[start] = f"{head(value)}/>\n"
-        else:
-            out[start] = f"{head(value)}>\n"
-            out.append(f"{indent}</{tag}>\n")
-
-    return write_text if texts else write
+    return head
 
 
 def _child_writer(field: Field, depth: int) -> Emit:
@@ -197,7 +143,13 @@ def _child_writer(field: Field, depth: int) -> Emit:
     return lambda value, out: out.append(f"{before}{spell(value)}{after}")
 
 
-# Reading
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a device document asks for: which device, and what it is to be."""
+
+    name: str | None
+    parent: str | None
+    capabilities: tuple[Capability, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +160,7 @@ class _Devnode:
 
 @dataclass(frozen=True, slots=True)
 class _Driver:
-    name: str | None = None
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,151 +174,220 @@ class _Header:
     driver: _Driver | None = None
 
 
+def read_device(xml: bytes | str) -> Document:
+    """A device document's name, parent and capabilities; sysfs path, nodes and driver are passed over.
+
+    Raises XmlError with all that is wrong. What is unknown is wrong, so that no wish is ignored.
+    """
+    root = schemas.parse(xml)
+    reading = _Reading()
+    header = reading.header(root)
+    found = [reading.capability(element) for element in _capabilities(root)]
+    if reading.violations or header is None:
+        raise schemas.refusal(reading.violations)
+    return Document(header.name, header.parent, tuple(filter(None, found)))
+
+
+def validate(xml: bytes | str) -> list[Violation]:
+    """What keeps a document from fitting the grammar: line, element path and message of each."""
+    try:
+        root = schemas.parse(xml)
+    except XmlError as error:
+        return list(error.violations)
+    if schemas.device_grammar().validate(root):
+        return []
+    # In the choice between all capabilities libxml2 blames whichever it tried last. So each part is
+    # judged by itself, and in the reader's words where the reader objects too.
+    reading = _Reading()
+    bare = deepcopy(root)
+    for element in _capabilities(bare):
+        bare.remove(element)
+    reading.judge(bare, schemas.header_grammar(), reading.header)
+    for element in _capabilities(root):
+        type_ = element.get("type", "")
+        if type_ in _shapes():
+            reading.judge(element, schemas.capability_grammar(type_), reading.capability)
+        else:
+            reading.capability(element)
+    return reading.violations
+
+
 @cache
 def _shapes() -> dict[str, type[Capability]]:
     return {kind.type: kind.shape for kind in kinds()}
 
 
-def _parsed(xml: bytes | str) -> etree._Element:
-    """The root of a document within the limits; entities, and the DOCTYPE that brings them, are refused."""
-    # A declared encoding means the bytes a str came from; what is fed here is UTF-8.
-    data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else xml
-    if len(data) > SIZE_MAX_BYTES:
-        raise _refused([Violation("/", f"larger than {SIZE_MAX_BYTES} bytes")])
-    parser = etree.XMLPullParser(
-        ("start", "end"),
-        encoding="utf-8" if isinstance(xml, str) else None,
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    try:
-        depth = 0
-        for start in range(0, len(data), _FEED_BYTES):
-            parser.feed(data[start : start + _FEED_BYTES])
-            depth = _check_depth(parser, depth)
-        root = parser.close()
-    except etree.XMLSyntaxError as error:
-        raise _refused([Violation("/", error.msg or "not well-formed", error.lineno)]) from error
-    if root.tag != "device":
-        raise _refused([Violation(_path(root), "the document's element is to be <device>", root.sourceline)])
-    return root
+def _capabilities(root: etree._Element) -> list[etree._Element]:
+    return root.findall("capability")
 
 
-def _check_depth(parser: etree.XMLPullParser[etree._Element], depth: int) -> int:
-    for event, element in parser.read_events():
-        depth += 1 if event == "start" else -1
-        if depth == 1 and element.getroottree().docinfo.doctype:
-            raise _refused([Violation("/", "a DOCTYPE is not allowed", 1)])
-        if depth > DEPTH_MAX:
-            raise _refused(
-                [Violation("/", f"elements nest more than {DEPTH_MAX} deep", element.sourceline)]
-            )
-    return depth
-
-
-def _refused(violations: Sequence[Violation]) -> XmlError:
-    first = violations[0]
-    where = f"line {first.line}: " if first.line else ""
-    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-    return XmlError(f"{where}{first.field}: {first.message}{more}", violations=tuple(violations))
-
-
-class _Findings:
+class _Reading:
     """Reads elements into dataclasses by their shapes, and collects what is wrong with them."""
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
+        self._seen: set[str] = set()
 
     def reject(self, element: etree._Element, message: str) -> None:
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(Violation(_path(element), message, element.sourceline))
 
-    def check(self) -> None:
-        if self.violations:
-            raise _refused(self.violations)
+    def judge(
+        self,
+        element: etree._Element,
+        grammar: etree.RelaxNG,
+        read: Callable[[etree._Element], object],
+    ) -> None:
+        """Rejects what does not fit the grammar."""
+        misfit = schemas.misfit(grammar, element)
+        if misfit is None:
+            return
+        before = len(self.violations)
+        read(element)
+        if len(self.violations) == before:
+            self.reject(*misfit)
 
     def header(self, root: etree._Element) -> _Header | None:
         """The device element without its capabilities."""
+        if root.tag != "device":
+            self.reject(root, "the document is to be a <device>")
+            return None
         rest = [child for child in root if child.tag != "capability"]
-        found = self.instance(_Header, root, rest)
+        found = self._instance(_Header, root, rest)
         return found if isinstance(found, _Header) else None
 
     def capability(self, element: etree._Element) -> Capability | None:
-        """A top-level capability element."""
-        cls = _shapes().get(element.get("type", ""))
-        if cls is None:
-            known = ", ".join(sorted(_shapes()))
-            self.reject(element, f"the type is to be one of {known}")
+        """A capability of the device itself."""
+        type_ = element.get("type", "")
+        if type_ not in _shapes():
+            self.reject(element, f"the type is to be one of {', '.join(_shapes())}")
             return None
-        found = self.instance(cls, element, list(element))
+        if type_ in self._seen:
+            self.reject(element, f"{_label(element)} is given twice")
+        self._seen.add(type_)
+        found = self._instance(_shapes()[type_], element, list(element))
         return found if isinstance(found, Capability) else None
 
-    def once(self, elements: Iterable[etree._Element]) -> None:
-        """Rejects the second capability of a type."""
-        seen: set[str] = set()
-        for element in elements:
-            label = _label(element)
-            if label in seen:
-                self.reject(element, f"{label} is given twice")
-            seen.add(label)
-
-    def instance(
+    def _instance(
         self, cls: type, element: etree._Element, children: Sequence[etree._Element]
     ) -> object | None:
-        """An instance of the dataclass; None when anything has been rejected so far."""
-        found: dict[str, list[object]] = {}
-        self._attributes(cls, element, found)
-        self._children(cls, element, children, found)
-        self._text(cls, element, found)
+        """An instance of the dataclass; None once anything has been rejected."""
+        found: dict[Field, list[object]] = {}
+        self._read_attributes(cls, element, found)
+        self._read_text(cls, element, found)
+        self._read_children(cls, children, found)
         for field in shape(cls):
-            if field.required and not field.repeated and field.name not in found:
+            if field.required and field.repeated:
+                found.setdefault(field, [])
+            elif field.required and field.optional:
+                found.setdefault(field, [None])
+            elif field.required and field not in found:
                 self.reject(element, f"{_place(field)} is missing")
         if self.violations:
             return None
-        return cls(
-            **{
-                field.name: tuple(found[field.name]) if field.repeated else found[field.name][0]
-                for field in shape(cls)
-                if field.name in found or (field.required and not found.setdefault(field.name, []))
-            }
-        )
+        values = {field.name: tuple(items) if field.repeated else items[0] for field, items in found.items()}
+        instance: object = cls(**values)
+        return instance
 
-    def _attributes(self, cls: type, element: etree._Element, found: dict[str, list[object]]) -> None:
+    def _read_attributes(self, cls: type, element: etree._Element, found: dict[Field, list[object]]) -> None:
         known = {field.xml_name: field for field in shape(cls) if field.place == "attribute"}
         for name, text in element.attrib.items():
             field = known.get(str(name))
             if field:
-                found[field.name] = [self._scalar(field, element, str(text))]
+                found[field] = [self._scalar(field, element, str(text))]
             elif not (element.tag == "capability" and name == "type"):
-                self.reject(element, f"the attribute {name} is not known here")
+                self.reject(element, f"the attribute {_clipped(str(name))} is not known here")
 
-    def _children(
-        self,
-        cls: type,
-        element: etree._Element,
-        children: Sequence[etree._Element],
-        found: dict[str, list[object]],
+    def _read_text(self, cls: type, element: etree._Element, found: dict[Field, list[object]]) -> None:
+        text = "".join((element.text or "", *(child.tail or "" for child in element)))
+        field = next((field for field in shape(cls) if field.place == "text"), None)
+        if field and (text or field.required):
+            found[field] = [self._scalar(field, element, text)]
+        elif not field and text.strip(_BLANKS):
+            self.reject(element, f'the text "{_clipped(text.strip(_BLANKS))}" is out of place')
+
+    def _read_children(
+        self, cls: type, children: Sequence[etree._Element], found: dict[Field, list[object]]
     ) -> None:
         known = {_place(field): field for field in shape(cls) if field.place in ("element", "sub")}
         for child in children:
-            label = _label(child)
-            field = known.get(label)
+            field = known.get(_label(child))
             if field is None:
-                expected = ", ".join(known) or "no element"
-                self.reject(child, f"{label} is not known in {_label(element)}; expected: {expected}")
-            elif field.name in found and not field.repeated:
-                self.reject(child, f"{label} is given twice")
+                expected = ", ".join(known) or "text alone"
+                self.reject(child, f"{_label(child)} is not known here, where there may be {expected}")
+            elif field in found and not field.repeated:
+                self.reject(child, f"{_label(child)} is given twice")
             else:
-                found.setdefault(field.name, []).append(self._child(field, child))
+                found.setdefault(field, []).append(self._read_child(field, child))
 
-    def _child(self, field: Field, child: etree._Element) -> object:
+    def _read_child(self, field: Field, child: etree._Element) -> object:
         if field.nested:
-            return self.instance(field.type, child, list(child))
+            return self._instance(field.type, child, list(child))
         for name in child.attrib:
-            self.reject(child, f"the attribute {str(name)} is not known here")
+            self.reject(child, f"the attribute {_clipped(str(name))} is not known here")
         for inner in child:
-            self.reject(inner, f"{_label(inner)} is not known in {_label(child)}; expected: text")
+            self.reject(inner, f"{_label(inner)} is not known here, where there may be text alone")
         return self._scalar(field, child, child.text or "")
+
+    def _scalar(self, field: Field, element: etree._Element, text: str) -> object:
+        if field.type is str:
+            return text
+        text = text.strip(_BLANKS)
+        shown = f'{field.xml_name or _label(element)}: "{_clipped(text)}"'
+        if field.type is bool:
+            if text in field.words:
+                return field.words.index(text) == 1
+            self.reject(element, f"{shown} is neither {field.words[1]} nor {field.words[0]}")
+        elif not _NUMBER.fullmatch(text):
+            self.reject(element, f"{shown} is no whole number")
+        elif len(text) > _DIGITS_MAX or int(text) not in _INT64:
+            self.reject(element, f"{shown} does not fit 64 bits")
+        else:
+            return int(text)
+        return None
+
+
+_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
+_INT64 = range(-(1 << 63), 1 << 63)
+_DIGITS_MAX = 40
+_BLANKS = " \t\r\n"
+_CLIPPED_MAX = 60
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _CLIPPED_MAX else f"{text[:_CLIPPED_MAX]}..."
+
+
+def _place(field: Field) -> str:
+    """Where a field stands, in the words of `_label` for an element."""
+    match field.place:
+        case "sub":
+            return f"<capability type='{field.xml_name}'>"
+        case "element":
+            return f"<{field.xml_name}>"
+        case "attribute":
+            return f"the attribute {field.xml_name}"
+        case "text":
+            return "the text"
+
+
+def _label(element: etree._Element) -> str:
+    if element.tag == "capability":
+        return f"<capability type='{_clipped(element.get('type', ''))}'>"
+    return f"<{_clipped(str(element.tag))}>"
+
+
+def _path(element: etree._Element) -> str:
+    """The way to an element: /device/capability[@type='raid']/member[2]/device."""
+    steps = []
+    for step in (element, *element.iterancestors()):
+        tag = _clipped(str(step.tag))
+        parent = step.getparent()
+        alike = [child for child in (() if parent is None else parent) if child.tag == step.tag]
+        if tag == "capability":
+            steps.append(f"/{tag}[@type='{_clipped(step.get('type', ''))}']")
+        elif len(alike) > 1:
+            steps.append(f"/{tag}[{alike.index(step) + 1}]")
+        else:
+            steps.append(f"/{tag}")
+    return "".join(reversed(steps))

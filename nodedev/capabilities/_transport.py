@@ -36,6 +36,7 @@ _LINK = re.compile(r"/(?:session(\d+)|(rport-\d+:\d+-\d+)|(end_device-[\d:]+))/"
 _CONTROLLER = re.compile(r"/(nvme\d+)/nvme\d+(?:c\d+)?n\d+(?:/|$)")
 _BUS = re.compile(r".*/(?:(virtio)|(usb)|(ata))\d+/")
 
+_INT64_MAX = 2**63 - 1
 # What the kernel and open-iscsi print for a value that was never set.
 _UNSET = frozenset({"(null)", "<NULL>", "[default]", "default"})
 
@@ -82,7 +83,8 @@ def address_of(facts: DeviceFacts) -> Address | None:
     """A SCSI disk's or an NVMe namespace's address; None for any other block device."""
     if scsi := _SCSI.search(facts.path):
         host, bus, target, unit = map(int, scsi.groups())
-        return Address("scsi", host=host, bus=bus, target=target, unit=unit)
+        # The kernel's LUN has 64 bits, the last of which no array uses and no int64 holds.
+        return Address("scsi", host=host, bus=bus, target=target, unit=unit if unit <= _INT64_MAX else None)
     if controller := _CONTROLLER.search(facts.path):
         return Address("nvme", controller=controller[1], namespace=facts.number("nsid"))
     return None
@@ -126,7 +128,6 @@ def ends_of(facts: DeviceFacts, transport: Transport | None, host: Host) -> Ends
 
 
 def _adapter(facts: DeviceFacts, transport: Transport | None, host: Host) -> str | None:
-    # The last controller on the way down: for fabrics nothing of the kind is in the path.
     if pci := _pci(facts.path):
         return pci
     if transport and transport.type == "iscsi":
@@ -148,7 +149,7 @@ def _target_port(transport: Transport | None) -> str | None:
             return f"{target} {address}"
         case Transport(nqn=str(), address=str(address)):
             options = _options(address)
-            return f"{options.get('traddr', address)} {options.get('trsvcid', '')}"
+            return " ".join(filter(None, (options.get("traddr", address), options.get("trsvcid"))))
         case Transport(wwpn=str(port)) | Transport(sas_address=str(port)):
             return port
     return None

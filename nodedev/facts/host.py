@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from posixpath import basename, dirname
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from nodedev.errors import FactError
 from nodedev.facts.dm import DmMap
@@ -120,6 +120,9 @@ class Source(Protocol):
     def locate_number(self, device_number: str) -> str | None:
         """The sysfs path of the block device with that "MAJOR:MINOR"."""
 
+    def notes(self) -> Iterable[Note]:
+        """What is missing of the host as a whole, said once instead of on each device."""
+
     def maps(self) -> Iterable[DmMap]:
         """Every device-mapper device, those without a table too."""
 
@@ -181,6 +184,7 @@ class Host:
         self._paths: dict[tuple[str, str], str | None] = {}
         self._numbers: dict[str, str | None] = {}
         self._files: dict[str, FileIdentity | None] = {}
+        self._derived: dict[Callable[[Host], object], object] = {}
         self.maps = Lookup(source.map, self.notes)
         self.multipathd = Lookup(source.multipathd_map, self.notes)
 
@@ -190,7 +194,12 @@ class Host:
         host = cls(source)
         for facts in source.scan():
             host._remember(facts)
-        host.maps.fill({found.device_number: found for found in host._try(source.maps)})
+        host.notes.update((note.source, note) for note in source.notes())
+        maps = host._try(source.maps)
+        host.maps.fill({found.device_number: found for found in maps})
+        for found in maps:
+            if found.device_number not in host._numbers:
+                host._remember(_tableless(found))
         host.multipathd.fill({found.wwid: found for found in host._try(source.multipathd)})
         return host
 
@@ -257,12 +266,31 @@ class Host:
             self._files[path] = self.source.identify(path)
         return self._files[path]
 
+    def once(self, derive: Callable[[Host], T]) -> T:
+        """What a function makes of the whole pass, computed when first asked for and kept to its end."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        return cast("T", self._derived[derive])
+
     def _try(self, read: Callable[[], Iterable[T]]) -> tuple[T, ...]:
         try:
             return tuple(read())
         except FactError as error:
             self.notes[error.source] = Note(error.source, error.message)
             return ()
+
+
+def _tableless(found: DmMap) -> DeviceFacts:
+    """A device-mapper device that was never given a table: the kernel makes it no block device."""
+    major, minor = found.device_number.split(":")
+    return DeviceFacts(
+        path=f"/device-mapper/dm-{minor}",
+        subsystem="block",
+        properties={"MAJOR": major, "MINOR": minor, "DEVTYPE": "disk"},
+        attributes={"dm/name": found.name, "dm/uuid": found.uuid},
+        symlinks={},
+        notes=(Note("dm", "no table was ever loaded, so there is no block device"),),
+    )
 
 
 def _grouped(values: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T, ...]]:

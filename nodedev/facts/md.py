@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 from nodedev.facts.host import DeviceFacts
 
@@ -35,10 +37,12 @@ ATTRIBUTES = (
     "md/dev-*/slot",
     "md/dev-*/state",
     "md/dev-*/errors",
+    "md/rd*",
 )
 
 _MD_MAJOR = "9"
 _SUBARRAY = re.compile(r"[/-]([^/]+)/.+")
+_MEMBER_FILE = re.compile(r"md/dev-([^/]+)/(?:slot|state|errors)")
 
 # What md/level holds while no personality is loaded: the number of the superblock.
 _LEVELS = {"-1": "linear", "-4": "multipath", "-5": "faulty", "-100": "container"}
@@ -151,6 +155,11 @@ class MdArray:
         return self.level == "container"
 
     @property
+    def slots_in_sync(self) -> frozenset[int]:
+        """The slots with a full member in them."""
+        return frozenset(member.slot for member in self.members if member.in_sync and member.slot is not None)
+
+    @property
     def running(self) -> bool:
         """Whether a personality drives it; a container never has one."""
         return self.state not in (None, "clear", "inactive")
@@ -172,6 +181,13 @@ def canonical_uuid(text: str) -> str | None:
     if not re.fullmatch(r"[0-9a-f]{32}", digits) or not digits.strip("0"):
         return None
     return ":".join(digits[at : at + 8] for at in range(0, 32, 8))
+
+
+def dashed_uuid(canonical: str) -> str | None:
+    """The kernel's spelling of a canonical UUID; None for what is none, such as a dm uuid."""
+    if canonical_uuid(canonical) != canonical:
+        return None
+    return str(UUID(canonical.replace(":", "")))
 
 
 def read(facts: DeviceFacts) -> MdArray:
@@ -210,15 +226,28 @@ def container_of(facts: DeviceFacts) -> str | None:
     return _metadata(facts)[1]
 
 
+def linked_members(facts: DeviceFacts) -> tuple[MdMember, ...]:
+    """The members by the links md/rdN and the slaves, for facts that hold nothing below md/dev-*.
+
+    umockdev-record goes one level deep. A slot's link says nothing of its member's state.
+    """
+    slots = {
+        target.removeprefix("dev-"): int(name.removeprefix("md/rd"))
+        for name, target in facts.symlinks.items()
+        if re.fullmatch(r"md/rd\d{1,9}", name, re.ASCII)
+    }
+    return _by_slot(MdMember(kernel_name=name, slot=slots.get(name)) for name in facts.slaves)
+
+
 def parse_progress(text: str) -> Progress | None:
     """The sync_completed file, "1000 / 2000" in sectors; None for "none" and "delayed"."""
-    found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text, re.ASCII)
+    found = re.fullmatch(r"\s*(\d{1,20})\s*/\s*(\d{1,20})\s*", text, re.ASCII)
     return Progress(int(found[1]) * SECTOR_BYTES, int(found[2]) * SECTOR_BYTES) if found else None
 
 
 def parse_current(text: str) -> int | None:
     """The new value of a file that reads "new (old)" while the array is reshaped."""
-    found = re.match(r"\s*(-?\d+)(?=\s|$)", text, re.ASCII)
+    found = re.match(r"\s*(-?\d{1,20})(?=\s|$)", text, re.ASCII)
     return int(found[1]) if found else None
 
 
@@ -285,10 +314,8 @@ def _copies(layout: int) -> Copies:
 
 
 def _members(facts: DeviceFacts) -> tuple[MdMember, ...]:
-    names = {
-        found[1] for key in facts.attributes if (found := re.fullmatch(r"md/dev-([^/]+)/(?:slot|state|errors)", key))
-    }
-    members = [
+    names = {found[1] for key in facts.attributes if (found := _MEMBER_FILE.fullmatch(key))}
+    return _by_slot(
         MdMember(
             kernel_name=name,
             slot=facts.number(f"md/dev-{name}/slot"),
@@ -296,5 +323,10 @@ def _members(facts: DeviceFacts) -> tuple[MdMember, ...]:
             errors=facts.number(f"md/dev-{name}/errors"),
         )
         for name in names
-    ]
-    return tuple(sorted(members, key=lambda member: (member.slot is None, member.slot or 0, member.kernel_name)))
+    )
+
+
+def _by_slot(members: Iterable[MdMember]) -> tuple[MdMember, ...]:
+    return tuple(
+        sorted(members, key=lambda member: (member.slot is None, member.slot or 0, member.kernel_name))
+    )

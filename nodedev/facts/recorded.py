@@ -7,26 +7,26 @@ that needs it, so that it becomes a note as on a live host.
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from posixpath import dirname
-from typing import IO, TypeVar
+from sys import intern
+from typing import IO
 
 from nodedev.errors import FactError, RecordingError
-from nodedev.facts import dm, manifest, mounts, multipathd, umockdev
+from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, umockdev
 from nodedev.facts.dm import DmMap
 from nodedev.facts.host import DeviceFacts, FileIdentity, Note
 from nodedev.facts.manifest import Content, Manifest
 from nodedev.facts.mounts import Mount, Swap
 from nodedev.facts.multipathd import MultipathdMap
-from nodedev.facts.sysfs import attribute_text, by_number, kept_properties, name_pattern, text_of
+from nodedev.facts.sysfs import attribute_text, by_number, drop_bookkeeping, name_pattern, text_of
 
 DEVICES = "host.umockdev"
 MANIFEST = "recording.json"
@@ -42,8 +42,6 @@ _TEXT_LIMIT_BYTES = 256 << 20
 _ABSENT = "not in this recording"
 _EVERYTHING = r"[^=\n]+"
 _MISSING_END = Note("recording", "the description of this device may be cut off: no empty line closes it")
-
-T = TypeVar("T")
 
 
 class RecordedSource:
@@ -100,7 +98,9 @@ class RecordedSource:
                 **devices,
                 **{path: replace(devices[path], initialized=False) for path in unready},
             }
-        return cls(str(path), devices, texts, about, frozenset(attributes) if attributes is not None else None)
+        return cls(
+            str(path), devices, texts, about, frozenset(attributes) if attributes is not None else None
+        )
 
     def scan(self) -> Iterator[DeviceFacts]:
         """Every recorded device of the subsystems asked for."""
@@ -124,9 +124,7 @@ class RecordedSource:
         return self.manifest.notes
 
     def maps(self) -> Iterable[DmMap]:
-        """The recorded device-mapper devices; none at all need no files."""
-        if DM_TABLE not in self._texts and not any(facts.subsystem == "block" for facts in self._dm):
-            return ()
+        """The recorded device-mapper devices; where there are none, their files may be missing."""
         return self._maps.values()
 
     def map(self, device_number: str) -> DmMap | None:
@@ -143,14 +141,200 @@ class RecordedSource:
 
     def mounts(self) -> Iterable[Mount]:
         """The mounts of the recorder's mount namespace."""
-        return self._parsed("mounts", MOUNTS, mounts.parse_mountinfo)
+        return mounts.parse_mountinfo(self._text(mounts.SOURCE, MOUNTS))
 
     def swaps(self) -> Iterable[Swap]:
         """The active swap areas."""
-        return self._parsed("swaps", SWAPS, mounts.parse_swaps)
+        return mounts.parse_swaps(self._text(mounts.SOURCE, SWAPS))
 
     def identify(self, path: str) -> FileIdentity | None:
         """The file a path named on the recorded host, if the recorder looked."""
         if path not in self.manifest.files:
             raise FactError("stat", _ABSENT)
         return self.manifest.files[path]
+
+    @cached_property
+    def _maps(self) -> Mapping[str, DmMap]:
+        if not any(name in self._texts for name in (DM_TABLE, DM_STATUS, DM_INFO)) and not any(
+            facts.subsystem == "block" and facts.kernel_name.startswith("dm-")
+            for facts in self._devices.values()
+        ):
+            return {}
+        table, status, info = (self._text(dm_text.SOURCE, name) for name in (DM_TABLE, DM_STATUS, DM_INFO))
+        return {found.device_number: found for found in dm.parse_text(table, status, info)}
+
+    @cached_property
+    def _multipathd(self) -> Mapping[str, MultipathdMap]:
+        return {
+            found.wwid: found for found in multipathd.parse_maps(self._text(multipathd.SOURCE, MULTIPATHD))
+        }
+
+    def _text(self, source: str, name: str) -> str:
+        if name in self._texts:
+            return text_of(self._texts[name])
+        noted = (note.message for note in self.manifest.notes if note.source == source)
+        raise FactError(source, next(noted, f"{name} is {_ABSENT}"))
+
+
+def _parse_devices(
+    stream: _Counted, attributes: Mapping[str, tuple[str, ...]] | None
+) -> Mapping[str, DeviceFacts]:
+    devices: dict[str, DeviceFacts] = {}
+    partitions: dict[str, list[str]] = {}
+    wanted = _Wanted(attributes)
+    try:
+        for stanza in umockdev.parse(stream, wanted.lines):
+            facts = _facts(stanza, wanted)
+            if facts.path in devices:
+                raise RecordingError(f"{stream.place}: {facts.path} is described twice")
+            devices[facts.path] = facts
+            if facts.subsystem == "block" and facts.devtype == "partition":
+                partitions.setdefault(dirname(facts.path), []).append(facts.kernel_name)
+    except umockdev.StanzaError as error:
+        raise RecordingError(f"{stream.place}, line {error.line}: {error.message}") from error
+    if not devices:
+        raise RecordingError(f"{stream.place}: no device in it")
+    for path in partitions.keys() & devices.keys():
+        devices[path] = replace(devices[path], partitions=by_number(partitions[path]))
+    return devices
+
+
+def _facts(stanza: umockdev.Stanza, wanted: _Wanted) -> DeviceFacts:
+    properties = {intern(name): value for name, value in stanza.properties.items()}
+    drop_bookkeeping(properties)
+    subsystem = properties["SUBSYSTEM"]
+    if stanza.node:
+        properties.setdefault("DEVNAME", stanza.node)
+    related: dict[str, list[str]] = {"slaves": [], "holders": []}
+    symlinks: dict[str, str] = {}
+    for name, target in stanza.symlinks.items():
+        folder, slash, below = name.partition("/")
+        if not slash or wanted.names(subsystem).fullmatch(name):
+            symlinks[name] = target
+        elif folder in related:
+            related[folder].append(below)
+    return DeviceFacts(
+        path=stanza.path,
+        subsystem=subsystem,
+        properties=properties,
+        attributes={name: attribute_text(data) for name, data in stanza.attributes.items()},
+        symlinks=symlinks,
+        links=tuple(sorted(stanza.links or stanza.properties.get("DEVLINKS", "").split())),
+        slaves=by_number(related["slaves"]),
+        holders=by_number(related["holders"]),
+        notes=() if stanza.closed else (_MISSING_END,),
+    )
+
+
+class _Wanted:
+    """The patterns of the attributes to keep, compiled once for each subsystem."""
+
+    def __init__(self, attributes: Mapping[str, tuple[str, ...]] | None) -> None:
+        self._attributes = attributes
+        self._compiled: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {}
+
+    def lines(self, subsystem: str) -> re.Pattern[str]:
+        return self._patterns(subsystem)[0]
+
+    def names(self, subsystem: str) -> re.Pattern[str]:
+        return self._patterns(subsystem)[1]
+
+    def _patterns(self, subsystem: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        if subsystem not in self._compiled:
+            names = _EVERYTHING
+            if self._attributes is not None:
+                names = name_pattern(self._attributes.get(subsystem, ()))
+            self._compiled[subsystem] = (umockdev.line_pattern(names), re.compile(names))
+        return self._compiled[subsystem]
+
+
+def _parse_manifest(texts: Mapping[str, bytes], path: Path) -> Manifest:
+    if MANIFEST not in texts:
+        return Manifest()
+    try:
+        return manifest.parse(texts[MANIFEST])
+    except ValueError as error:
+        raise RecordingError(f"{path}/{MANIFEST}: {error}") from error
+
+
+def _verify(about: Manifest, contents: Mapping[str, Content], path: Path) -> None:
+    for name, written in about.contents.items():
+        found = contents.get(name)
+        if found is None and name in (DEVICES, *_TEXTS):
+            raise RecordingError(f"{path}: {name} is missing, though {MANIFEST} lists it")
+        if found and found.size_bytes != written.size_bytes:
+            raise RecordingError(
+                f"{path}/{name}: {found.size_bytes} bytes, {written.size_bytes} were written"
+            )
+        if found and found != written:
+            raise RecordingError(f"{path}/{name}: changed since it was recorded (SHA-256 differs)")
+
+
+class _Counted:
+    """A file of a recording being read: counts and hashes what passes, and stops at a limit."""
+
+    def __init__(self, stream: IO[bytes], place: str, limit_bytes: int) -> None:
+        self.place = place
+        self._stream = stream
+        self._limit_bytes = limit_bytes
+        self._size_bytes = 0
+        self._hash = sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = self._stream.read(size if size >= 0 else self._limit_bytes + 1)
+        except (EOFError, OSError, tarfile.TarError, zlib.error) as error:
+            raise RecordingError(f"{self.place}: {_trouble(error)}") from error
+        self._size_bytes += len(data)
+        if self._size_bytes > self._limit_bytes:
+            raise RecordingError(f"{self.place}: larger than {self._limit_bytes >> 20} MiB, no recording is")
+        self._hash.update(data)
+        return data
+
+    def content(self) -> Content:
+        return Content(self._hash.hexdigest(), self._size_bytes)
+
+
+def _files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files of a recording that are read here, by name."""
+    if path.is_dir():
+        return _folder_files(path)
+    if path.is_file():
+        return _archive_files(path)
+    raise RecordingError(f"{path}: {'neither a folder nor a .tar.gz' if path.exists() else 'does not exist'}")
+
+
+def _folder_files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    for name in (DEVICES, *_TEXTS):
+        # A FIFO or a device in place of a file would block for ever.
+        if not (path / name).is_file():
+            continue
+        try:
+            with (path / name).open("rb") as stream:
+                yield name, stream
+        except OSError as error:
+            raise RecordingError(f"{path}/{name}: {error.strerror}") from error
+
+
+def _archive_files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise RecordingError(f"{path}: its member {member.name!r} points outside")
+                # The archive may hold the files themselves or one folder of them.
+                wanted = name.name in (DEVICES, *_TEXTS) and len(name.parts) <= 2  # noqa: PLR2004
+                stream = archive.extractfile(member) if wanted and member.isfile() else None
+                if stream:
+                    yield name.name, stream
+    except (EOFError, OSError, tarfile.TarError, zlib.error) as error:
+        raise RecordingError(f"{path}: {_trouble(error)}") from error
+
+
+def _trouble(error: Exception) -> str:
+    if isinstance(error, EOFError | zlib.error) or "unexpected end of data" in str(error):
+        return "cut off, the archive ends too early"
+    if isinstance(error, tarfile.ReadError | gzip.BadGzipFile):
+        return "neither a folder nor a .tar.gz"
+    return str(error)

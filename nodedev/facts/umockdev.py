@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedIOBase
-from typing import IO
+from typing import Protocol
 
 from nodedev.facts.sysfs import text_of
 
@@ -35,6 +34,13 @@ _TO_ESCAPE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
 _ESCAPES = {value: b"\\" + name.encode() for name, value in _ESCAPED.items()}
 
 
+class Readable(Protocol):
+    """Where the description comes from: an open file, or what counts its bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most that many bytes, none at the end."""
+
+
 class StanzaError(ValueError):
     """A description that cannot be read; `line` counts from 1."""
 
@@ -46,7 +52,10 @@ class StanzaError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stanza:
-    """One device; `attributes` and `symlinks` are keyed by their path below the device."""
+    """One device; `attributes` and `symlinks` are keyed by their path below the device.
+
+    `closed` is False for a last one without the empty line that umockdev-record ends with.
+    """
 
     path: str
     node: str | None
@@ -54,16 +63,17 @@ class Stanza:
     properties: Mapping[str, str]
     attributes: Mapping[str, bytes]
     symlinks: Mapping[str, str]
+    closed: bool = True
 
 
-def parse(stream: IO[bytes] | BufferedIOBase, patterns: Callable[[str], re.Pattern[str]]) -> Iterator[Stanza]:
+def parse(stream: Readable, patterns: Callable[[str], re.Pattern[str]]) -> Iterator[Stanza]:
     """The devices of a description, one at a time.
 
     `patterns` gives for a subsystem what matches the names of the attributes to keep; the others
     are passed over without being looked at, which is what makes 100,000 devices load in seconds.
     Raises StanzaError.
     """
-    for block, line in _blocks(stream):
+    for block, line, closed in _blocks(stream):
         path = _PATH.match(block)
         if not path or _WELL_FORMED.fullmatch(block) is None or _KEYLESS.search(block):
             raise _bad_line(block, line)
@@ -78,6 +88,7 @@ def parse(stream: IO[bytes] | BufferedIOBase, patterns: Callable[[str], re.Patte
             properties=properties,
             attributes=_attributes(block, patterns(properties["SUBSYSTEM"]), line),
             symlinks=dict(_SYMLINK.findall(block)),
+            closed=closed,
         )
 
 
@@ -99,8 +110,8 @@ def line_pattern(names: str) -> re.Pattern[str]:
     return re.compile(rf"^([AH]): ({names})=([^\n]*)$", re.MULTILINE)
 
 
-def _blocks(stream: IO[bytes] | BufferedIOBase) -> Iterator[tuple[str, int]]:
-    """The stanzas as text with the number of their first line."""
+def _blocks(stream: Readable) -> Iterator[tuple[str, int, bool]]:
+    """The stanzas as text, the number of their first line, and whether an empty line closes them."""
     line = 1
     rest = b""
     while chunk := stream.read(_CHUNK_BYTES):
@@ -110,7 +121,7 @@ def _blocks(stream: IO[bytes] | BufferedIOBase) -> Iterator[tuple[str, int]]:
             stripped = block.lstrip(b"\n")
             line += len(block) - len(stripped)
             if stripped:
-                yield text_of(stripped) + "\n", line
+                yield text_of(stripped) + "\n", line, True
             line += stripped.count(b"\n") + 2
         if len(rest) > _STANZA_LIMIT_BYTES:
             raise StanzaError(f"a device of more than {_STANZA_LIMIT_BYTES >> 20} MiB", line)
@@ -120,7 +131,7 @@ def _blocks(stream: IO[bytes] | BufferedIOBase) -> Iterator[tuple[str, int]]:
         return
     if not stripped.endswith(b"\n"):
         raise StanzaError("cut off in the middle of a line", line + stripped.count(b"\n"))
-    yield text_of(stripped), line
+    yield text_of(stripped), line, False
 
 
 def _bad_line(block: str, first: int) -> StanzaError:

@@ -1,0 +1,1 @@
+"""A real SAN host to test against, in an emulated guest."""

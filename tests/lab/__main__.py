@@ -1,15 +1,22 @@
-"""`python -m tests.lab`: the lab by hand. `up` keeps one provisioned guest, `run` runs commands in it, `down` ends it."""
+"""The lab by hand: `up` keeps one provisioned guest, `run` runs a command in it, `down` ends it."""
+
+# ruff: noqa: T201 -- a command line prints
 
 from __future__ import annotations
 
 import argparse
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .guest import Completed, Guest, LabError, build, cache_folder
+from .install import install
+
+
+TIMED_OUT = 124  # as timeout(1) says it
 
 
 def _standing() -> Guest:
@@ -21,7 +28,9 @@ def _print(completed: Completed) -> int:
     sys.stderr.write(completed.stderr)
     if completed.timed_out:
         print("killed at its deadline", file=sys.stderr)
-    return 124 if completed.returncode is None else completed.returncode % 256
+    if completed.timed_out or completed.returncode is None:
+        return TIMED_OUT
+    return completed.returncode % 256
 
 
 def _build(_: argparse.Namespace) -> int:
@@ -48,7 +57,9 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _down(_: argparse.Namespace) -> int:
-    _standing().stop()
+    guest = _standing()
+    guest.stop()
+    shutil.rmtree(guest.folder, ignore_errors=True)
     return 0
 
 
@@ -63,6 +74,12 @@ def _put(options: argparse.Namespace) -> int:
 
 def _get(options: argparse.Namespace) -> int:
     _standing().get(options.source, Path(options.destination))
+    return 0
+
+
+def _install(_: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as work:
+        install(_standing(), Path(work))
     return 0
 
 
@@ -90,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text)
         added.set_defaults(function=function)
         return added
@@ -100,20 +119,27 @@ def _parser() -> argparse.ArgumentParser:
         ("up", _up, "boot and provision a guest that stays"),
         ("shell", _shell, "run lines typed here in the guest, after `up` if need be"),
     ):
-        command(name, function, text).add_argument("--plain", action="store_true", help="without the scenario")
+        command(name, function, text).add_argument(
+            "--plain", action="store_true", help="without the scenario"
+        )
     command("down", _down, "end the guest")
     run = command("run", _run, "run a shell command in the guest")
     run.add_argument("--timeout", type=float, default=60.0, help="seconds until the command is killed (60)")
     run.add_argument("command")
-    for name, function, text in (("put", _put, "copy a file or folder in"), ("get", _get, "copy a file or folder out")):
+    for name, function, text in (
+        ("put", _put, "copy a file or folder in"),
+        ("get", _get, "copy a file or folder out"),
+    ):
         copy = command(name, function, text)
         copy.add_argument("source")
         copy.add_argument("destination")
+    command("install", _install, "build this checkout's wheel and install it in the guest")
     command("peers", _peers, "dump what the peers print into a folder").add_argument("destination")
     return parser
 
 
 def main() -> int:
+    """Run one command; its exit status is that of what ran in the guest."""
     options = _parser().parse_args()
     try:
         status: int = options.function(options)

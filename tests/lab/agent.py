@@ -1,6 +1,6 @@
 """Runs inside the guest: serves shell commands as JSON lines on each of the lab's virtio-serial ports.
 
-A request is `{"id", "command", "timeout"}`, its reply `{"id", "returncode", "stdout", "stderr", "timed_out"}`.
+A request is {"id", "command", "timeout"}, its reply {"id", "returncode", "stdout", "stderr", "timed_out"}.
 Standard library only, and one file: the guest starts it from the share.
 """
 
@@ -17,6 +17,7 @@ from typing import IO
 
 PORTS = Path("/dev/virtio-ports")
 KILLED_GRACE_SECONDS = 1.0
+CONNECT_GRACE_SECONDS = 5.0
 
 
 class Port:
@@ -34,8 +35,8 @@ class Port:
                 data = os.read(self.descriptor, 65536)
             except BlockingIOError:
                 break
-            if not data:  # the client has gone
-                self._pending = b""
+            if not data:
+                # Nobody is connected, or not yet as far as the kernel knows: data can overtake that news.
                 break
             self._pending += data
         *lines, self._pending = self._pending.split(b"\n")
@@ -43,6 +44,7 @@ class Port:
 
     def send(self, reply: bytes) -> None:
         """Write one line, or drop it when nobody is connected any more."""
+        deadline = time.monotonic() + CONNECT_GRACE_SECONDS
         # A line that an earlier client left half read ends with the first newline.
         data = b"\n" + reply + b"\n"
         ready = select.poll()
@@ -53,10 +55,12 @@ class Port:
                     data = data[os.write(self.descriptor, data[:32768]) :]
                 except BlockingIOError:
                     if any(event & select.POLLHUP for _, event in ready.poll()):
-                        return
+                        if time.monotonic() > deadline:
+                            return
+                        time.sleep(0.05)
 
 
-def text(stream: IO[bytes]) -> str:
+def _text(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode(errors="surrogateescape")
 
@@ -85,13 +89,14 @@ def run(command: str, timeout: float) -> dict[str, object]:
                 threading.Thread(target=process.wait, daemon=True).start()
         return {
             "returncode": process.returncode,
-            "stdout": text(stdout),
-            "stderr": text(stderr),
+            "stdout": _text(stdout),
+            "stderr": _text(stderr),
             "timed_out": timed_out,
         }
 
 
 def answer(port: Port, line: bytes) -> None:
+    """Run what a request asks for, and reply; its own thread may wait as long as the command does."""
     try:
         request = json.loads(line)
     except ValueError:  # the end of a line whose beginning an earlier client sent
@@ -101,7 +106,10 @@ def answer(port: Port, line: bytes) -> None:
 
 
 def main() -> None:
-    os.environ.update(HOME="/root", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8")
+    """Serve for ever."""
+    os.environ.update(
+        HOME="/root", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8"
+    )
     while not (paths := sorted(PORTS.glob("nodedev.lab.*"))):
         time.sleep(0.1)
     ports = {port.descriptor: port for port in map(Port, paths)}

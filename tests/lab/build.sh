@@ -23,24 +23,26 @@ root=$work/root
 export DEBIAN_FRONTEND=noninteractive
 
 log "tools"
+# empty lists name no sources; a broken source of something else is no reason to stop
+quiet apt-get update || true
 missing=()
 for package in qemu-system-x86 busybox-static cpio kmod debootstrap e2fsprogs zstd xz-utils; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done
-if [ ${#missing[@]} -gt 0 ]; then
-  quiet apt-get update
-  quiet apt-get install -y --no-install-recommends "${missing[@]}"
-fi
+[ ${#missing[@]} -eq 0 ] || quiet apt-get install -y --no-install-recommends "${missing[@]}"
 
 log "base system: $ID $VERSION_CODENAME"
 sources() { apt-get indextargets --format "$1" 'Created-By: Packages' | grep -E "/ $VERSION_CODENAME(-| )"; }
 uri=$(sources '$(REPO_URI) $(RELEASE) $(COMPONENT)' | awk -v release="$VERSION_CODENAME" '$2 == release {print $1; exit}')
+# Debian's cloud images name a file with the mirrors, which debootstrap cannot read
+case $uri in mirror+file:*) uri=${uri#mirror+file:} uri=$(head -n 1 "${uri%/}") ;; esac
 quiet debootstrap --variant=minbase --include=ca-certificates "$VERSION_CODENAME" "$root" "$uri"
 
 rm -f "$root"/etc/apt/sources.list.d/*
 sources 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' >"$root/etc/apt/sources.list"
 apt-config dump | grep '^Acquire::' >"$root/etc/apt/apt.conf.d/99machine" || true
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
+[ ! -d /etc/apt/mirrors ] || cp -r /etc/apt/mirrors "$root/etc/apt/"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null || true
 cat >"$root/etc/dpkg/dpkg.cfg.d/lab" <<'END'
 force-unsafe-io
@@ -77,8 +79,7 @@ done
 for deb in "$root"/debs/*.deb; do dpkg-deb -x "$deb" "$work/kernel"; done
 modules=$(dirname "$work/kernel"/{,usr/}lib/modules/*/kernel)
 rm -rf "$modules"/kernel/{sound,drivers/{gpu,media,iio,infiniband,net/wireless,net/ethernet}}
-mkdir -p "$root/usr/lib/modules"
-mkdir -p "$root/lib/modules"  # the same folder where /usr is merged
+mkdir -p "$root/lib/modules"
 cp -a "$modules" "$root/lib/modules/"
 depmod -b "$root" "$release"
 mkdir "$work/image"
@@ -145,7 +146,6 @@ log "image"
 umount "$root/proc"
 rm -rf "$root"/debs "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/usr/sbin/policy-rc.d \
   "$root"/usr/share/{doc,man,info,locale}/*
-rm -f "$root"/dev/* 2>/dev/null || true
 truncate -s 4G "$work/image/root.img"
 quiet mke2fs -q -F -t ext4 -d "$root" "$work/image/root.img"
 rm -rf "$lab"/image-*

@@ -1,4 +1,4 @@
-"""A Linux host with SAN hardware, as a guest under software emulation, and the channel that runs commands in it."""
+"""A Linux host with SAN hardware, as an emulated guest, and the channel that runs commands in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +21,10 @@ from typing import Self, TypedDict
 
 HERE = Path(__file__).parent
 PORTS = 8  # commands in flight, from any number of processes
-BOOT_SECONDS = 240.0
+# Deadlines are for a machine that is busy with other things: ten times what an idle one needs.
+BOOT_SECONDS = 300.0
 BUILD_SECONDS = 1800.0
-PROVISION_SECONDS = 600.0
+PROVISION_SECONDS = 1200.0
 COPY_SECONDS = 300.0
 REPLY_GRACE_SECONDS = 30.0
 QMP_SECONDS = 10.0
@@ -33,16 +34,22 @@ class LabError(Exception):
     """The guest does not do what was asked; the text holds the end of its serial log where that may help."""
 
 
-class CommandFailed(LabError):
+class CommandError(LabError):
+    """A command exited with something else than 0; the text holds the end of what it printed."""
+
     def __init__(self, completed: Completed) -> None:
-        ending = "was killed at its deadline" if completed.timed_out else f"exited with {completed.returncode}"
-        super().__init__(f"{completed.command!r} {ending}\n{completed.stdout[-4000:]}\n{completed.stderr[-4000:]}")
+        ending = (
+            "was killed at its deadline" if completed.timed_out else f"exited with {completed.returncode}"
+        )
+        super().__init__(
+            f"{completed.command!r} {ending}\n{completed.stdout[-4000:]}\n{completed.stderr[-4000:]}"
+        )
         self.completed = completed
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A command that ended; `returncode` is None when it was killed at its deadline and even that did not end it."""
+    """A command that ended, or was killed at its deadline: no `returncode` when not even that ended it."""
 
     command: str
     returncode: int | None
@@ -81,13 +88,16 @@ class _Reply(TypedDict):
 
 
 def cache_folder() -> Path:
+    """Where the image and the guests live: never in the tree."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("NODEDEV_LAB") or Path(cache) / "nodedev-lab")
 
 
 def build() -> Path:
     """Build the image unless it is there; the folder with root.img, vmlinuz and initrd.gz."""
-    done = subprocess.run([HERE / "build.sh"], stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS, check=False)
+    done = subprocess.run(
+        [HERE / "build.sh"], stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS, check=False
+    )
     if done.returncode:
         raise LabError(f"build.sh failed with {done.returncode}")
     return Path(done.stdout.strip())
@@ -108,7 +118,7 @@ def _disk(path: Path, size_mib: int) -> Path:
 
 
 def _drive(name: str, path: Path) -> list[str]:
-    # Two drives on one file stay coherent through the machine's page cache: the raw format caches nothing itself.
+    # Two drives on one file stay coherent through the machine's page cache: the raw format has none itself.
     return ["-drive", f"id={name},file={path},format=raw,if=none,file.locking=off,cache=unsafe"]
 
 
@@ -128,13 +138,24 @@ def _san(folder: Path) -> list[str]:
                 f"logical_block_size={lun.block_size},physical_block_size={lun.block_size}"
             )
             arguments += [*_drive(f"drive-{name}", image), "-device", device]
-    arguments += [*_drive("drive-nvme", _disk(disks / "nvme.img", 128)), "-device", "nvme-subsys,id=sub0,nqn=sub0"]
+    arguments += [
+        *_drive("drive-nvme", _disk(disks / "nvme.img", 128)),
+        "-device",
+        "nvme-subsys,id=sub0,nqn=sub0",
+    ]
     for controller in range(2):
-        arguments += ["-device", f"nvme,serial=NVM0,subsys=sub0,id=nvme{controller},addr=0x{8 + controller:x}"]
+        arguments += [
+            "-device",
+            f"nvme,serial=NVM0,subsys=sub0,id=nvme{controller},addr=0x{8 + controller:x}",
+        ]
     arguments += ["-device", "nvme-ns,drive=drive-nvme,bus=nvme0,nsid=1,shared=on"]
     medium = _disk(disks / "medium.img", 4)
     subprocess.run(["mke2fs", "-q", "-F", "-L", "MEDIUM", medium], check=True)
-    arguments += [*_drive("drive-cd0", medium), "-device", "ide-cd,id=cd0,bus=ide.1,unit=0,drive=drive-cd0,serial=CD0"]
+    arguments += [
+        *_drive("drive-cd0", medium),
+        "-device",
+        "ide-cd,id=cd0,bus=ide.1,unit=0,drive=drive-cd0,serial=CD0",
+    ]
     arguments += ["-device", "ide-cd,id=cd1,bus=ide.1,unit=1,serial=CD1"]  # an empty drive
     return arguments
 
@@ -153,7 +174,18 @@ def _qemu(image: Path, folder: Path) -> list[str]:
     return [
         "qemu-system-x86_64",
         # /dev/kvm may exist and hang the guest at its first instruction.
-        *("-machine", "pc", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max", "-smp", "2", "-m", "4096"),
+        *(
+            "-machine",
+            "pc",
+            "-accel",
+            "tcg,thread=multi,tb-size=1024",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "4096",
+        ),
         *("-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{folder}/serial.log"),
         *("-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off"),
         *("-kernel", f"{image}/vmlinuz", "-initrd", f"{image}/initrd.gz"),
@@ -170,8 +202,8 @@ def _qemu(image: Path, folder: Path) -> list[str]:
 class Guest:
     """A booted guest, by the folder that holds its sockets, its disks, its log and its share.
 
-    Any process can hold one on the same folder. As a context manager it boots in a folder of its own and ends with
-    the block; `start` and `stop` are for a guest that outlives the process.
+    Any process can hold one on the same folder. As a context manager it boots in a folder of its own, and
+    ends with the block; `start` and `stop` are for a guest that outlives the process.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -179,17 +211,19 @@ class Guest:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        """Boot."""
         self.start(outlive=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """End the guest, and remove its folder."""
         self.stop()
         shutil.rmtree(self.folder)
 
     def start(self, *, outlive: bool) -> None:
-        """Boot, and return when the guest answers; unless it is to `outlive` this process, it dies with it."""
+        """Boot, and return when the guest answers; it dies with this process unless it is to `outlive` it."""
         image = build()
         share = self.folder / "share"
         (share / "transfer").mkdir(parents=True, exist_ok=True)
@@ -206,11 +240,8 @@ class Guest:
                 env={**os.environ, "TMPDIR": str(self.folder)},
             )
         try:
-            deadline = time.monotonic() + BOOT_SECONDS
-            while not self.running():
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise LabError(f"QEMU does not run\n{self._tail('qemu.log')}")
-                time.sleep(0.05)
+            process = self._process
+            self._wait_while(lambda: process.poll() is None and not self.running(), "QEMU does not start")
             self.run("true", timeout=BOOT_SECONDS)
         except BaseException:
             self.stop()
@@ -227,12 +258,16 @@ class Guest:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+        else:
+            self._wait_while(self.running, "QEMU does not end")
 
     def running(self) -> bool:
-        try:
-            self.qmp("query-status")
-        except (LabError, OSError):
-            return False
+        """Whether QEMU runs, by its monitor."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            try:
+                monitor.connect(f"{self.folder}/qmp.sock")
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
         return True
 
     def run(self, command: str, *, timeout: float = 60.0, check: bool = True) -> Completed:
@@ -243,9 +278,11 @@ class Guest:
             # An unfinished line of an earlier client ends with the first newline.
             channel.sendall(b"\n" + json.dumps(request).encode() + b"\n")
             reply = self._reply(channel, identity, time.monotonic() + timeout + REPLY_GRACE_SECONDS)
-        completed = Completed(command, reply["returncode"], reply["stdout"], reply["stderr"], reply["timed_out"])
+        completed = Completed(
+            command, reply["returncode"], reply["stdout"], reply["stderr"], reply["timed_out"]
+        )
         if check and completed.returncode != 0:
-            raise CommandFailed(completed)
+            raise CommandError(completed)
         return completed
 
     def script(self, name: str, *arguments: str, timeout: float = PROVISION_SECONDS) -> Completed:
@@ -282,27 +319,39 @@ class Guest:
                 else:
                     raise LabError("QEMU has closed its monitor")
 
+    def _wait_while(self, condition: Callable[[], bool], trouble: str) -> None:
+        deadline = time.monotonic() + QMP_SECONDS
+        while condition():
+            if time.monotonic() > deadline:
+                raise LabError(f"{trouble}\n{self._tail('qemu.log')}")
+            time.sleep(0.05)
+
     @contextlib.contextmanager
     def _channel(self, timeout: float) -> Iterator[socket.socket]:
-        """Connect to the first port that no other client has; QEMU serves one at a time."""
         deadline = time.monotonic() + timeout
-        while True:
-            for port in range(PORTS):
-                with (self.folder / f"channel{port}.lock").open("w") as lock:
-                    try:
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        continue
-                    with socket.socket(socket.AF_UNIX) as channel:
-                        try:
-                            channel.connect(f"{self.folder}/channel{port}.sock")
-                        except OSError as error:
-                            raise LabError(f"no guest runs in {self.folder}") from error
-                        yield channel
-                        return
-            if time.monotonic() > deadline:
-                raise LabError(f"all {PORTS} channels are busy")
+        while time.monotonic() < deadline:
+            with contextlib.ExitStack() as stack:
+                if channel := self._free_port(stack):
+                    yield channel
+                    return
             time.sleep(0.1)
+        raise LabError(f"all {PORTS} channels are busy")
+
+    def _free_port(self, stack: contextlib.ExitStack) -> socket.socket | None:
+        """Connect to the first port that no other client has: QEMU serves one at a time."""
+        try:
+            for port in range(PORTS):
+                lock = stack.enter_context((self.folder / f"channel{port}.lock").open("w"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                channel = stack.enter_context(socket.socket(socket.AF_UNIX))
+                channel.connect(f"{self.folder}/channel{port}.sock")
+                return channel
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise LabError(f"no guest runs in {self.folder}\n{self._tail('qemu.log')}") from error
+        return None
 
     def _reply(self, channel: socket.socket, identity: str, deadline: float) -> _Reply:
         pending = b""

@@ -1,0 +1,5 @@
+"""`python -m nodedev`."""
+
+from nodedev.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""The command line: a client of the service, run within the process where there is none."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+
+import click
+
+from nodedev.cli.app import app
+from nodedev.cli.output import plain
+from nodedev.errors import NodedevError, NotFoundError, UnavailableError
+
+REFUSED, UNREACHABLE, NOT_FOUND = 1, 3, 4
+INTERRUPTED = 130  # as a shell shows SIGINT
+
+
+def main() -> None:
+    """Runs the command line and exits: 0 ok, 1 refused, 2 usage, 3 cannot connect, 4 not found."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command; what goes wrong is one line on stderr."""
+    try:
+        return int(app.main(arguments, prog_name="nodedev", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "nodedev"
+        _complain(f"{error.format_message()} ({path} --help tells more)")
+        return error.exit_code
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except NodedevError as error:
+        _complain(f"{error.message} ({error.reason})", error, arguments)
+        for violation in error.violations:
+            if violation.message != error.message:
+                _complain(f"{violation.field}: {violation.message}".removeprefix(": "))
+        return _exit_code(error)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _complain(f"{place}{error.strerror or error}", error, arguments)
+        return REFUSED
+    except Exception as error:  # noqa: BLE001  the last line of defence, told with --debug
+        _complain(f"unexpected {type(error).__name__}: {error}; --debug tells more", error, arguments)
+        return REFUSED
+
+
+def _exit_code(error: NodedevError) -> int:
+    if isinstance(error, NotFoundError):
+        return NOT_FOUND
+    return UNREACHABLE if isinstance(error, UnavailableError) else REFUSED
+
+
+def _complain(message: str, error: Exception | None = None, arguments: list[str] | None = None) -> None:
+    click.echo(f"nodedev: {plain(message)}", err=True)
+    if error and arguments and "--debug" in arguments:
+        if isinstance(error, NodedevError):
+            for key, value in error.metadata.items():
+                click.echo(f"nodedev: {plain(key)}: {plain(value)}", err=True)
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)

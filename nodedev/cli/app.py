@@ -1,0 +1,82 @@
+"""The program's own options, and its commands by name, each imported when it is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from nodedev.cli.session import Session, TlsFiles
+
+_COMMANDS = {
+    "list": "listing:list_devices",
+    "tree": "tree:tree",
+    "info": "info:info",
+    "dumpxml": "xml:dumpxml",
+    "validate": "xml:validate",
+    "record": "record:record",
+    "serve": "serve:serve",
+    "completion": "completion:completion",
+}
+# What virsh calls them.
+_ALIASES = {"nodedev-list": "list", "nodedev-dumpxml": "dumpxml", "nodedev-info": "info"}
+
+
+class _Commands(click.Group):
+    """Commands that cost nothing before they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names that help shows."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name, or of virsh's name."""
+        place = _COMMANDS.get(_ALIASES.get(cmd_name, cmd_name))
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command = getattr(import_module(f"nodedev.cli.{module}"), name)
+        return command if isinstance(command, click.Command) else None
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--connect", metavar="ADDRESS", envvar="NODEDEV_CONNECT", help="The service at unix:PATH or HOST:PORT."
+)
+@click.option(
+    "--host",
+    "recording",
+    metavar="RECORDING",
+    type=click.Path(exists=True, path_type=Path),
+    help="A recorded host instead: the folder or .tar.gz that `record` writes.",
+)
+@click.option("--tls-cert", envvar="NODEDEV_TLS_CERT", type=_FILE, help="PEM certificate for HOST:PORT.")
+@click.option("--tls-key", envvar="NODEDEV_TLS_KEY", type=_FILE, help="PEM key of that certificate.")
+@click.option("--tls-ca", envvar="NODEDEV_TLS_CA", type=_FILE, help="PEM certificate of the service's CA.")
+@click.option("--debug", is_flag=True, help="Tell more about errors.")
+@click.version_option(package_name="nodedev")
+@click.pass_context
+def app(
+    context: click.Context,
+    *,
+    connect: str | None,
+    recording: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
+    debug: bool,
+) -> None:
+    """A host's storage stack as host devices with capability XML.
+
+    Without --connect and --host: the local service if it runs, else this host, read directly.
+    """
+    # An address from the environment gives way to a recording that is asked for here.
+    if recording and connect:
+        if context.get_parameter_source("connect") is not click.core.ParameterSource.ENVIRONMENT:
+            raise click.UsageError("--connect and --host exclude each other")
+        connect = None
+    context.obj = Session(connect, recording, TlsFiles(tls_cert, tls_key, tls_ca), debug)

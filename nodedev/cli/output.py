@@ -1,0 +1,121 @@
+"""How results reach the reader: plain and stable in a pipe, fitted and coloured on a terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+ABSENT = "-"
+
+_GAP = "  "
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_STEP = 1024
+_WHOLE_FROM = 100
+_BROKEN_PIPE = 141  # as a shell shows SIGPIPE
+_COLOURS = {
+    "degraded": "yellow",
+    "recovering": "yellow",
+    "suspended": "yellow",
+    "failed": "red",
+    "faulty": "red",
+    "inactive": "red",
+}
+
+
+def on_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def boxes() -> bool:
+    """Whether lines may be drawn with box characters."""
+    return on_terminal() and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def emit(text: str) -> None:
+    """Writes the text; a reader that has gone away (`| head`) ends the program quietly."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
+
+
+def emit_json(message: Message) -> None:
+    """Writes protobuf's JSON, field names as in the proto."""
+    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  start-up cost
+
+    emit(MessageToJson(message, preserving_proto_field_name=True, ensure_ascii=False) + "\n")
+
+
+def plain(text: str) -> str:
+    """The text with what a terminal could obey, control and other unprintable characters, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def painted(word: str) -> str:
+    """A word of health or state, in its colour on a terminal."""
+    colour = _COLOURS.get(word)
+    if colour is None or not on_terminal() or os.environ.get("NO_COLOR"):
+        return word
+    return click.style(word, fg=colour)
+
+
+def human_size(size_bytes: int) -> str:
+    """The size in binary units to three figures, "931 GiB"; exact ones without a fraction."""
+    size, unit = float(size_bytes), 0
+    while size >= _STEP and unit < len(_UNITS) - 1:
+        size /= _STEP
+        unit += 1
+    if size >= _WHOLE_FROM or size == int(size):
+        return f"{size:.0f} {_UNITS[unit]}"
+    return f"{size:.1f} {_UNITS[unit]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A table's column: its title, and on which side its cells stand."""
+
+    title: str
+    right: bool = False
+
+
+def table(headings: Sequence[Heading], rows: Iterable[Sequence[str]], *, header: bool = True) -> str:
+    """The rows in aligned columns; on a terminal each line is cut at its width."""
+    titles = [[heading.title for heading in headings]] if header else []
+    cells = titles + [[plain(cell) or ABSENT for cell in row] for row in rows]
+    widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)]
+    width = shutil.get_terminal_size().columns if on_terminal() else None
+    return "".join(f"{_line(row, headings, widths, width)}\n" for row in cells)
+
+
+def _line(row: Sequence[str], headings: Sequence[Heading], widths: Sequence[int], width: int | None) -> str:
+    placed = [
+        cell.rjust(size) if heading.right else cell.ljust(size)
+        for cell, heading, size in zip(row, headings, widths, strict=True)
+    ]
+    line = _GAP.join(placed).rstrip()
+    if width is None:
+        return line
+    if len(line) > width:
+        return f"{line[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+    for cell in row:
+        if cell in _COLOURS:
+            line = line.replace(f" {cell}", f" {painted(cell)}", 1)
+    return line

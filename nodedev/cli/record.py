@@ -1,0 +1,29 @@
+"""`nodedev record`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nodedev.cli.output import plain
+from nodedev.cli.session import Session
+
+
+@click.command("record")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.pass_obj
+def record(session: Session, out: Path) -> None:
+    """Record this host for --host: OUT is a new folder, or a new .tar.gz.
+
+    Nothing on the host is changed, and no passwords are recorded.
+    """
+    from nodedev.capabilities import attributes  # noqa: PLC0415  start-up cost
+    from nodedev.facts.live import LiveSource  # noqa: PLC0415
+    from nodedev.facts.recorder import record as write  # noqa: PLC0415
+
+    if session.address or session.recording:
+        raise click.UsageError("record reads the host it runs on: no --connect, no --host")
+    about = write(LiveSource(attributes()), out)
+    for note in about.notes:
+        click.echo(f"nodedev: not recorded: {plain(note.source)}: {plain(note.message)}", err=True)

@@ -1,0 +1,142 @@
+"""`nodedev tree`: devices below their parents, or the storage stack from its top down to the disks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import click
+
+from nodedev.cli import devices
+from nodedev.cli.devices import Device
+from nodedev.cli.output import boxes, emit, emit_json, human_size, painted, plain
+from nodedev.cli.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Strokes:
+    """What a tree is drawn with."""
+
+    branch: str
+    last: str
+    line: str
+    blank: str
+
+
+ASCII = Strokes("+- ", "+- ", "|  ", "   ")
+BOXES = Strokes("├─ ", "└─ ", "│  ", "   ")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A label, and the nodes below it."""
+
+    label: str
+    below: tuple[Node, ...] = ()
+
+
+@click.command("tree")
+@click.option("--inverse", is_flag=True, help="What is used on top, and below it what it is made of.")
+@click.option("--json", "as_json", is_flag=True, help="The relations as JSON.")
+@click.pass_obj
+def tree(session: Session, inverse: bool, as_json: bool) -> None:
+    """Show how devices hang together."""
+    with session.client() as client:
+        if as_json:
+            emit_json(client.topology())
+            return
+        found = client.list_devices().devices
+    emit(stack(found) if inverse else by_parent(found))
+
+
+def by_parent(found: Iterable[Device], wanted: set[str] | None = None) -> str:
+    """Each device below its parent as libvirt draws it, maps and arrays with what they are made of.
+
+    With `wanted` only these, and those above them.
+    """
+    known = {device.name: device for device in found}
+    children: dict[str, list[str]] = {}
+    for device in known.values():
+        if device.parent in known:
+            children.setdefault(device.parent, []).append(device.name)
+    shown = known.keys() if wanted is None else _with_parents(known, wanted)
+
+    def node(name: str) -> Node:
+        device = known[name]
+        legs = (Node(f"<- {label}") for label, _ in _legs(device)) if _is_assembled(device) else ()
+        below = (node(child) for child in children.get(name, ()) if child in shown)
+        return Node(_label(device), (*legs, *below))
+
+    roots = (name for name, device in known.items() if device.parent not in known and name in shown)
+    return "".join(f"{line}\n" for root in roots for line in _drawn(node(root)))
+
+
+def stack(found: Iterable[Device]) -> str:
+    """The storage stack: what nothing is made of first, and below it its members; each device once."""
+    known = {device.name: device for device in found if devices.is_block(device)}
+    seen: set[str] = set()
+
+    def node(name: str, label: str) -> Node:
+        device = known.get(name)
+        if device is None:
+            return Node(label)
+        if name in seen and device.members:
+            return Node(f"{label} (above)")
+        seen.add(name)
+        return Node(label, tuple(node(member, text) for text, member in _legs(device, known)))
+
+    tops = (
+        name for name, device in known.items() if not any(held.device in known for held in device.holders)
+    )
+    return "".join(f"{line}\n" for top in tops for line in _drawn(node(top, _label(known[top]))))
+
+
+def _with_parents(known: Mapping[str, Device], wanted: set[str]) -> set[str]:
+    shown: set[str] = set()
+    for name in wanted:
+        above = name
+        while above in known and above not in shown:
+            shown.add(above)
+            above = known[above].parent
+    return shown
+
+
+def _is_assembled(device: Device) -> bool:
+    """A partition's disk is its parent already; what maps, arrays and the like are made of is not."""
+    return any(relation.kind != "partition" for relation in device.members)
+
+
+def _legs(device: Device, known: Mapping[str, Device] | None = None) -> Iterator[tuple[str, str]]:
+    """A label for each member, with its state in this device, and the member's name."""
+    states = devices.leg_states(device)
+    for relation in device.members:
+        state = states.get(relation.device, "")
+        words = " ".join(painted(plain(part)) for part in state.split())
+        member = known.get(relation.device) if known else None
+        label = _label(member) if member else plain(relation.device)
+        yield f"{relation.kind} {label}{f' {words}' if words else ''}", relation.device
+
+
+def _label(device: Device) -> str:
+    """The name, and of a block device what one wants to see first."""
+    if not devices.is_block(device):
+        return plain(device.name)
+    size_bytes = devices.size_bytes(device)
+    kind, alias = devices.kind(device), devices.alias(device)
+    size = "" if size_bytes is None else human_size(size_bytes)
+    words = (kind, alias, size, device.devnode)
+    health = painted(plain(devices.health(device)))
+    about = ", ".join((*map(plain, filter(None, words)), *filter(None, (health,))))
+    return f"{plain(device.name)} [{about}]"
+
+
+def _drawn(node: Node, first: str = "", rest: str = "") -> Iterator[str]:
+    strokes = BOXES if boxes() else ASCII
+    yield f"{first}{node.label}"
+    for number, below in enumerate(node.below, 1):
+        last = number == len(node.below)
+        yield from _drawn(
+            below,
+            rest + (strokes.last if last else strokes.branch),
+            rest + (strokes.blank if last else strokes.line),
+        )

@@ -1,0 +1,182 @@
+r"""Device-mapper's devices as values, and as text in dmsetup's own words for a recording.
+
+The text is that of `dmsetup table`, `dmsetup status` and `dmsetup info -c --noheadings -o
+name,uuid,major,minor,open,segments,events,attr` (dmsetup(8)), so that stock tools make it as well.
+No key is in either: it stands as zeros, as in `dmsetup table` without --showkeys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from nodedev.errors import FactError
+from nodedev.facts.text import printable
+
+SOURCE = "dm"
+
+Span = tuple[int, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DmTarget:
+    """One line of a table: the target's span in 512-byte sectors, its parameters and its status."""
+
+    start: int
+    length: int
+    type: str
+    parameters: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class DmMap:
+    r"""One device-mapper device; `name` and `uuid` as the kernel holds them, not mangled.
+
+    `dmsetup create "odd name"` itself gives the kernel `odd\x20name`. Bytes that cannot be printed
+    stand as `\xNN`. A device without a live table has no targets.
+    """
+
+    name: str
+    uuid: str
+    device_number: str
+    suspended: bool
+    read_only: bool
+    open_count: int
+    event_number: int
+    targets: tuple[DmTarget, ...]
+
+
+def targets(parameters: Mapping[Span, str], statuses: Mapping[Span, str]) -> tuple[DmTarget, ...]:
+    """A table's targets from their parameters and statuses by span, without keys whatever the source."""
+    return tuple(
+        DmTarget(*span, without_keys(span[2], text), statuses.get(span, ""))
+        for span, text in parameters.items()
+    )
+
+
+_KEYED_TYPES = frozenset({"crypt", "inlinecrypt", "default-key"})
+_INTEGRITY_KEY = re.compile(r"(?<!\S)((?:internal_hash|journal_crypt|journal_mac):[^ :]*:)(\S+)")
+
+
+def without_keys(target_type: str, parameters: str) -> str:
+    """The parameters with zeros for every key, as dmsetup without --showkeys.
+
+    What stays is "-" for none and a reference to the kernel's keyring (":32:logon:name"). Of the targets,
+    crypt, inlinecrypt and Android's default-key have the key as their second word, integrity has three
+    optional ones; verity's salt and digest are public.
+    """
+    if target_type == "integrity":
+        return _INTEGRITY_KEY.sub(lambda found: found[1] + "0" * len(found[2]), parameters)
+    cipher, space, rest = parameters.partition(" ")
+    key, more, others = rest.partition(" ")
+    if target_type in _KEYED_TYPES and key != "-" and not key.startswith(":"):
+        return f"{cipher}{space}{'0' * len(key)}{more}{others}"
+    return parameters
+
+
+_NONE = "No devices found"
+_LINE_END = re.compile(r": |:$")
+_LINE = re.compile(r"([0-9]+) ([0-9]+) ([^\s:]+)(?: (.*))?")
+_INFO = re.compile(r"(.+):([0-9]+):([0-9]+):(-?[0-9]+):([0-9]+):([0-9]+):([L-][I-])([s-])([rw])")
+
+
+def format_text(maps: Iterable[DmMap]) -> tuple[str, str, str]:
+    """The maps in dmsetup's words: table, status and info."""
+    table, status, info = [], [], []
+    for found in maps:
+        prefix = f"{found.name}: "
+        spans = [f"{prefix}{target.start} {target.length} {target.type} " for target in found.targets]
+        table += [s + t.parameters for s, t in zip(spans, found.targets, strict=True)] or [prefix]
+        status += [s + t.status for s, t in zip(spans, found.targets, strict=True)] or [prefix]
+        live, suspended = "L" if found.targets else "-", "s" if found.suspended else "-"
+        attributes = f"{live}-{suspended}{'r' if found.read_only else 'w'}"
+        counts = f"{found.open_count}:{len(found.targets)}:{found.event_number}"
+        info.append(f"{found.name}:{found.uuid}:{found.device_number}:{counts}:{attributes}")
+    return _joined(table), _joined(status), _joined(info)
+
+
+def _joined(lines: list[str]) -> str:
+    return "\n".join(lines or [_NONE]) + "\n"
+
+
+def parse_text(table: str, status: str, info: str) -> tuple[DmMap, ...]:
+    """The maps of a recording, in the order of `info`; raises FactError for a line that is none of dmsetup's.
+
+    The three are taken one after the other: a device that is not in both `table` and `info` came or
+    went meanwhile and is left out.
+    """
+    table_lines = [_readings(line) for line in _lines(table)]
+    records = [_record(line) for line in _lines(info)]
+    names = _names([record[1] for record in records], table_lines)
+    parameters = _by_name(table_lines, names)
+    statuses = _by_name([_readings(line) for line in _lines(status)], names)
+    return tuple(
+        DmMap(
+            name=name,
+            uuid=printable(record[1][len(name) + 1 :].encode()),
+            device_number=f"{int(record[2])}:{int(record[3])}",
+            suspended=record[8] == "s",
+            read_only=record[9] == "r",
+            open_count=int(record[4]),
+            event_number=int(record[6]),
+            targets=targets(parameters.get(name, {}), statuses.get(name, {})),
+        )
+        for name, record in zip(names, records, strict=True)
+        if name is not None
+    )
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line not in {"", _NONE}]
+
+
+def _record(line: str) -> re.Match[str]:
+    found = _INFO.fullmatch(line)
+    if not found:
+        raise FactError(SOURCE, f"not a line of `dmsetup info -c` with the recorded fields: {line!r}")
+    return found
+
+
+_Reading = tuple[str, Span | None, str]
+
+
+def _readings(line: str) -> list[_Reading]:
+    """Name, span and text of a line; more than one reading where the name itself holds a colon and blank."""
+    found: list[_Reading] = []
+    for end in _LINE_END.finditer(line, 1):
+        rest = _LINE.fullmatch(line, end.end())
+        if rest:
+            found.append((line[: end.start()], (int(rest[1]), int(rest[2]), rest[3]), rest[4] or ""))
+        elif end.end() == len(line):
+            found.append((line[: end.start()], None, ""))
+    if not found:
+        raise FactError(SOURCE, f"not a line of `dmsetup table` or `dmsetup status`: {line!r}")
+    return found
+
+
+def _names(joined: list[str], table_lines: list[list[_Reading]]) -> list[str | None]:
+    """The name of each record of "name:uuid", which both may hold colons: it is one that has a table.
+
+    Where two fit, it is the one at the same place of the table, else the longest.
+    """
+    known = {name for line in table_lines for name, _, _ in line}
+    in_order = list(dict.fromkeys(line[0][0] for line in table_lines))
+    names: list[str | None] = []
+    for place, text in enumerate(joined):
+        fitting = [
+            text[: colon.start()] for colon in re.finditer(":", text) if text[: colon.start()] in known
+        ]
+        same_place = [name for name in fitting if in_order[place : place + 1] == [name]]
+        names.append(next(reversed(same_place or fitting), None))
+    return names
+
+
+def _by_name(lines: list[list[_Reading]], names: Iterable[str | None]) -> Mapping[str, Mapping[Span, str]]:
+    tables: dict[str, dict[Span, str]] = {name: {} for name in names if name is not None}
+    for line in lines:
+        name, span, text = next((reading for reading in line if reading[0] in tables), line[0])
+        if name in tables and span:
+            tables[name][span] = printable(text.encode())
+    return tables

@@ -1,0 +1,1 @@
+"""The service: the inventory over gRPC, on local sockets and mutual TLS."""

@@ -1,0 +1,133 @@
+"""DeviceService: the inventory's devices as messages and XML."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from nodedev import topology
+from nodedev.capabilities import kinds
+from nodedev.errors import InvalidError, NotFoundError, Violation
+from nodedev.inventory import Snapshot
+from nodedev.model import Device
+from nodedev.proto import device_message
+from nodedev.server.engine import Engine
+from nodedev.server.paging import Page, Pages, expired
+from nodedev.v1 import device_service_pb2 as pb
+from nodedev.v1 import device_service_pb2_grpc
+from nodedev.xml import device_xml, validate
+
+
+class DeviceServicer(device_service_pb2_grpc.DeviceServiceServicer):
+    """The reading methods; one instance serves every port."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pages = Pages()
+
+    async def ListDevices(self, request: pb.ListDevicesRequest, context: object) -> pb.ListDevicesResponse:  # noqa: ARG002, N802
+        """Lists devices in the order of their names."""
+        page = self._pages.open(request, self._engine.snapshot)
+        found = _filtered(page, request.filter)
+        return await page.fill(
+            pb.ListDevicesResponse(),
+            ((device.name, device) for device in found),
+            lambda device: pb.ListDevicesResponse(devices=[device_message(device)]),
+        )
+
+    async def GetDevice(self, request: pb.GetDeviceRequest, context: object) -> pb.GetDeviceResponse:  # noqa: ARG002, N802
+        """Reads one device by any handle."""
+        snapshot = self._engine.snapshot
+        device = self._engine.inventory.find(request.handle)
+        return pb.GetDeviceResponse(device=device_message(device), revision=snapshot.revision)
+
+    async def GetDeviceXml(self, request: pb.GetDeviceXmlRequest, context: object) -> pb.GetDeviceXmlResponse:  # noqa: ARG002, N802
+        """The XML of the devices named, in that order, or of all."""
+        page = self._pages.open(request, self._engine.snapshot)
+        found: Iterable[tuple[str, Device]] = ((device.name, device) for device in page.devices())
+        if request.handles:
+            start = page.offset()
+            named = (self._named(handle, page) for handle in request.handles[start : start + page.size + 1])
+            # All are looked up before the first pause: what is called by a handle may change in it.
+            found = [(str(number), device) for number, device in enumerate(named, start + 1)]
+        return await page.fill(
+            pb.GetDeviceXmlResponse(),
+            found,
+            lambda device: pb.GetDeviceXmlResponse(
+                devices=[pb.DeviceXml(name=device.name, xml=device_xml(device))]
+            ),
+        )
+
+    def _named(self, handle: str, page: Page) -> Device:
+        """The device of the page's snapshot; only the present one knows other handles than names."""
+        device = page.snapshot.devices.get(handle)
+        if device:
+            return device
+        try:
+            name = self._engine.inventory.find(handle).name
+        except NotFoundError:
+            if page.after:
+                raise expired() from None
+            raise
+        if name not in page.snapshot.devices:
+            raise expired()
+        return page.snapshot.devices[name]
+
+    async def GetTopology(self, request: pb.GetTopologyRequest, context: object) -> pb.GetTopologyResponse:  # noqa: ARG002, N802
+        """How devices stand on each other."""
+        page = self._pages.open(request, self._engine.snapshot)
+        found = page.devices()
+        if request.roots:
+            roots = [self._named(handle, page).name for handle in request.roots]
+            reached = _reached(page.snapshot, roots, request.direction)
+            found = (device for device in found if device.name in reached)
+        return await page.fill(
+            pb.GetTopologyResponse(),
+            ((device.name, device) for device in found),
+            lambda device: pb.GetTopologyResponse(
+                devices=[device.name],
+                edges=[
+                    pb.Edge(holder=edge.holder, member=edge.member, kind=edge.kind)
+                    for edge in topology.edges(device)
+                ],
+            ),
+        )
+
+    async def ValidateXml(self, request: pb.ValidateXmlRequest, context: object) -> pb.ValidateXmlResponse:  # noqa: ARG002, N802
+        """Checks a document against the grammar, off the loop: a large one takes its time."""
+        violations = await asyncio.to_thread(validate, request.xml)
+        return pb.ValidateXmlResponse(
+            violations=[
+                pb.XmlViolation(line=found.line or 0, path=found.field, message=found.message)
+                for found in violations
+            ]
+        )
+
+
+def _filtered(page: Page, wanted: pb.DeviceFilter) -> Iterator[Device]:
+    """The page's devices that pass the filter; FILTER_INVALID for a type that no device can have."""
+    types = frozenset(wanted.capabilities)
+    unknown = types - {kind.type for kind in kinds()}
+    if unknown:
+        violations = tuple(
+            Violation("filter.capabilities", f"no capability is called {type_!r}")
+            for type_ in sorted(unknown)
+        )
+        raise InvalidError(violations[0].message, reason="FILTER_INVALID", violations=violations)
+    names = frozenset(wanted.names)
+    return (
+        device
+        for device in page.devices()
+        if (not types or any(capability.TYPE in types for capability in device.capabilities))
+        and (not names or device.name in names)
+        and (not wanted.HasField("parent") or device.parent == wanted.parent)
+    )
+
+
+def _reached(snapshot: Snapshot, roots: list[str], direction: pb.Direction.ValueType) -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    if direction != pb.DIRECTION_HOLDERS:
+        found |= topology.below(snapshot.devices, roots)
+    if direction != pb.DIRECTION_MEMBERS:
+        found |= topology.above(snapshot.devices, roots)
+    return found
