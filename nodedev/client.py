@@ -18,7 +18,6 @@ from nodedev.server.status import STARTING_RETRY_SECONDS, from_status
 from nodedev.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
-    device_pb2,
     device_service_pb2,
     device_service_pb2_grpc,
 )
@@ -85,10 +84,10 @@ class Client:
         request = device_service_pb2.ListDevicesRequest(filter=wanted)
         return self._whole(self._devices.ListDevices, request)
 
-    def get_device(self, handle: str) -> device_pb2.Device:
+    def get_device(self, handle: str) -> device_service_pb2.GetDeviceResponse:
         """The device by name or any other handle."""
         request = device_service_pb2.GetDeviceRequest(handle=handle)
-        return self._call(self._devices.GetDevice, request).device
+        return self._call(self._devices.GetDevice, request)
 
     def device_xml(self, handles: Iterable[str] = ()) -> device_service_pb2.GetDeviceXmlResponse:
         """The documents of the devices, in that order, or of all."""

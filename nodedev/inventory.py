@@ -67,6 +67,7 @@ class Inventory:
         self._log: deque[Batch] = deque()
         self._log_limit = log_limit
         self._logged = 0
+        # The log holds every revision after this one, so that each has its place in it.
         self._compacted = self.revision
         self._subscribers: dict[Callable[[], None], None] = {}
 
@@ -130,22 +131,23 @@ class Inventory:
             self._logged -= len(dropped.changes)
             self._compacted = dropped.revision
 
-    def changes(self, after: int) -> tuple[Batch, ...]:
-        """What changed after a revision, oldest first; OutOfRangeError where the log cannot tell."""
+    def next(self, after: int) -> Batch | None:
+        """What the revision behind this one changed; None when there is none yet.
+
+        Errors: OutOfRangeError REVISION_COMPACTED where the log no longer tells, REVISION_UNKNOWN
+        for one that was never published here.
+        """
         if after > self.revision:
             raise OutOfRangeError(
-                f"revision {after} is not known yet", reason="REVISION_UNKNOWN", revision=str(self.revision)
+                f"revision {after} is not known", reason="REVISION_UNKNOWN", revision=str(self.revision)
             )
         if after < self._compacted:
             raise OutOfRangeError(
                 f"revision {after} is older than the change log", compacted_revision=str(self._compacted)
             )
-        newer: list[Batch] = []
-        for batch in reversed(self._log):
-            if batch.revision <= after:
-                break
-            newer.append(batch)
-        return tuple(reversed(newer))
+        if after == self.revision:
+            return None
+        return self._log[after - self._compacted]
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Calls `wake` after each publication until the returned function is called."""

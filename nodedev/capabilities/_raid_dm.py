@@ -70,13 +70,7 @@ class DmArray:
 
 def is_array(facts: DeviceFacts, host: Host) -> bool:
     """Whether the dm device is an array; of an LVM volume only its table tells."""
-    if facts.subsystem != "block" or not _dm.is_raid(facts, host):
-        return False
-    # dmraid gives the partitions of its sets UUIDs of the same sort: one linear target, on a set.
-    below = (host.block(name) for name in facts.slaves)
-    on_set = any(found and metadata(found) == "dmraid" for found in below)
-    targets = _targets(facts, host)
-    return not on_set or len(targets) > 1 or any(target.type != "linear" for target in targets)
+    return facts.subsystem == "block" and _dm.is_raid(facts, host)
 
 
 def metadata(facts: DeviceFacts) -> str | None:

@@ -280,7 +280,7 @@ def _named(host: Host) -> _Named:
     )
     return _Named(
         mounts=_indexed(((mount.source, mount) for mount in anonymous), host),
-        swaps=_indexed(((swap.path, swap) for swap in host.swaps.values() if swap.kind == "partition"), host),
+        swaps=_indexed(((swap.path, swap) for swap in host.swaps.values()), host),
         loops=_indexed(
             ((loop.attributes["loop/backing_file"], loop.kernel_name) for loop in _loops(host)), host
         ),

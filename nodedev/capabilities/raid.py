@@ -237,13 +237,7 @@ def _md_members(facts: DeviceFacts, array: MdArray, scene: Scene) -> Iterator[Me
 
 def _volumes(facts: DeviceFacts, scene: Scene) -> Iterator[Volume]:
     """The arrays that name this container; they hold the container's disks, so only those are asked."""
-    names = {
-        holder
-        for slave in facts.slaves
-        if (disk := scene.host.block(slave))
-        for holder in disk.holders
-        if holder != facts.kernel_name
-    }
+    names = {holder for slave in facts.slaves if (disk := scene.host.block(slave)) for holder in disk.holders}
     for name in sorted(names):
         found = scene.host.block(name)
         if found and md.is_array(found) and md.container_of(found) == facts.kernel_name:
@@ -254,6 +248,8 @@ def _dm_raid(facts: DeviceFacts, scene: Scene) -> Raid:
     array = _raid_dm.read(facts, scene.host)
     for message in array.notes:
         scene.note(SOURCE, message)
+    if not facts.text("dm/uuid"):
+        scene.note("sysfs", "the array has no UUID, so it goes by its kernel name")
     suspended = facts.flag("dm/suspended")
     return Raid(
         implementation="dm",

@@ -27,40 +27,41 @@ def run(arguments: list[str]) -> int:
     """Runs one command; what goes wrong is one line on stderr."""
     try:
         return int(app.main(arguments, prog_name="nodedev", standalone_mode=False) or 0)
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "nodedev"
-        _complain(f"{error.format_message()} ({path} --help tells more)")
-        return error.exit_code
-    except click.ClickException as error:
-        _complain(error.format_message())
-        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except NodedevError as error:
-        _complain(f"{error.message} ({error.reason})", error, arguments)
-        for violation in error.violations:
-            if violation.message != error.message:
-                _complain(f"{violation.field}: {violation.message}".removeprefix(": "))
-        return _exit_code(error)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _complain(f"{place}{error.strerror or error}", error, arguments)
-        return REFUSED
+    except click.ClickException as error:
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "nodedev"
+        _complain(f"{error.format_message()} ({path} --help tells more)")
+        return error.exit_code
     except Exception as error:  # noqa: BLE001  the last line of defence, told with --debug
-        _complain(f"unexpected {type(error).__name__}: {error}; --debug tells more", error, arguments)
-        return REFUSED
+        _explain(error, debug="--debug" in arguments)
+        return _exit_code(error)
 
 
-def _exit_code(error: NodedevError) -> int:
+def _explain(error: Exception, *, debug: bool) -> None:
+    """One line for the error, and its details if asked for."""
+    match error:
+        case NodedevError():
+            _complain(f"{error.message} ({error.reason})")
+            for violation in error.violations:
+                if violation.message != error.message:
+                    _complain(f"{violation.field}: {violation.message}".removeprefix(": "))
+        case OSError():
+            place = f"{error.filename}: " if error.filename else ""
+            _complain(f"{place}{error.strerror or error}")
+        case _:
+            _complain(f"unexpected {type(error).__name__}: {error}; --debug tells more")
+    if debug:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        for key, value in error.metadata.items() if isinstance(error, NodedevError) else ():
+            _complain(f"{key}: {value}")
+
+
+def _exit_code(error: Exception) -> int:
     if isinstance(error, NotFoundError):
         return NOT_FOUND
     return UNREACHABLE if isinstance(error, UnavailableError) else REFUSED
 
 
-def _complain(message: str, error: Exception | None = None, arguments: list[str] | None = None) -> None:
+def _complain(message: str) -> None:
     click.echo(f"nodedev: {plain(message)}", err=True)
-    if error and arguments and "--debug" in arguments:
-        if isinstance(error, NodedevError):
-            for key, value in error.metadata.items():
-                click.echo(f"nodedev: {plain(key)}: {plain(value)}", err=True)
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)

@@ -40,6 +40,15 @@ class _Commands(click.Group):
         return command if isinstance(command, click.Command) else None
 
 
+def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:  # noqa: ARG001
+    if not wanted or context.resilient_parsing:
+        return
+    from nodedev.version import own_version  # noqa: PLC0415  start-up cost
+
+    click.echo(f"nodedev {own_version()}")
+    context.exit()
+
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -58,7 +67,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-key", envvar="NODEDEV_TLS_KEY", type=_FILE, help="PEM key of that certificate.")
 @click.option("--tls-ca", envvar="NODEDEV_TLS_CA", type=_FILE, help="PEM certificate of the service's CA.")
 @click.option("--debug", is_flag=True, help="Tell more about errors.")
-@click.version_option(package_name="nodedev")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version)
 @click.pass_context
 def app(
     context: click.Context,

@@ -27,11 +27,11 @@ def info(session: Session, handle: str, as_json: bool) -> None:
     DEV is a name, node or link, dm name, WWID, UUID, MAJ:MIN or sysfs path.
     """
     with session.client() as client:
-        device = client.get_device(handle)
+        found = client.get_device(handle)
     if as_json:
-        emit_json(device)
+        emit_json(found)
         return
-    emit("".join(f"{line}\n" for line in _lines(device)))
+    emit("".join(f"{line}\n" for line in _lines(found.device)))
 
 
 def _lines(device: Device) -> Iterator[str]:

@@ -10,7 +10,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import ioctl
 from functools import partial
@@ -82,7 +82,10 @@ _HEADER = struct.Struct("@IIIIIIiIIIQ128s129s7s")
 _NAME_LIST = struct.Struct("=QI")
 _TARGET_SPEC = struct.Struct("@QQiI16s")
 
-_VERSION, _LIST_DEVICES, _TABLE_STATUS = 0, 2, 12
+_EVENT = struct.Struct("=I")
+_NAME_BYTES = 128
+
+_VERSION, _LIST_DEVICES, _TABLE_STATUS, _ARM_POLL = 0, 2, 12, 16
 # A client of minor version 0 is served by every kernel of this major version.
 _MAJOR_VERSION = 4
 _READONLY, _SUSPEND, _STATUS_TABLE, _BUFFER_FULL = 1 << 0, 1 << 1, 1 << 4, 1 << 8
@@ -128,7 +131,7 @@ def maps_by(call: Call) -> Iterator[DmMap]:
     """As read_maps, by whatever answers the ioctls."""
     _check_version(call)
     listed = _ask(call, _LIST_DEVICES)
-    for device in _listed(listed.data) if listed else ():
+    for _, device in _listed(listed.data) if listed else ():
         found = _map(call, device)
         # Gone since it was listed.
         if found:
@@ -231,13 +234,14 @@ def _text(raw: bytes) -> str:
     return printable(raw.partition(b"\0")[0])
 
 
-def _listed(data: memoryview) -> Iterator[int]:
+def _listed(data: memoryview) -> Iterator[tuple[int, int]]:
+    """Where each entry of a list of devices starts, and the device's number."""
     offset = 0
     while True:
         device, following = _NAME_LIST.unpack_from(data, offset)
         # An empty list is one entry of device number 0.
         if device:
-            yield device
+            yield offset, device
         if not following:
             return
         offset += following
@@ -279,3 +283,49 @@ def _spans(reply: _Reply) -> Iterator[tuple[Span, str]]:
         yield (start, length, _text(kind)), _text(text)
         # Counted from the first target, not from this one.
         offset = following
+
+
+class Events:
+    """Which devices' event numbers have moved: paths failing, legs of dm-raid, devices made and removed.
+
+    The control node becomes readable with each event once it is armed (dm-ioctl.h, DM_DEV_ARM_POLL,
+    Linux 4.13). `descriptor` is None where the kernel has no device-mapper, or tells this process nothing.
+    """
+
+    def __init__(self, *, misc: Path = MISC, control: Path = CONTROL) -> None:
+        self.descriptor: int | None = None
+        self._numbers: dict[str, int] = {}
+        with suppress(FactError), _opened(misc, control) as call:
+            if call:
+                self.descriptor = os.open(control, os.O_RDONLY | os.O_CLOEXEC)
+                self.changed()
+
+    def changed(self) -> set[str]:
+        """The device numbers of those that changed since the last call."""
+        if self.descriptor is None:
+            return set()
+        call = partial(ioctl, self.descriptor)
+        try:
+            _ask(call, _ARM_POLL)
+            reply = _ask(call, _LIST_DEVICES)
+        except FactError:
+            # Not root, or a kernel that cannot be armed: uevents alone tell then.
+            self.close()
+            return set()
+        before, self._numbers = self._numbers, dict(_event_numbers(reply.data)) if reply else {}
+        return {number for number, _ in before.items() ^ self._numbers.items()}
+
+    def close(self) -> None:
+        """Closes the node."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
+def _event_numbers(data: memoryview) -> Iterator[tuple[str, int]]:
+    """Each listed device's event number, which stands behind its name, aligned (Linux 4.13)."""
+    for offset, device in _listed(data):
+        start = offset + _NAME_LIST.size
+        length = bytes(data[start : start + _NAME_BYTES]).index(0) + 1
+        (number,) = _EVENT.unpack_from(data, -(-(start + length) // 8) * 8)
+        yield f"{os.major(device)}:{os.minor(device)}", number

@@ -77,8 +77,8 @@ def without_keys(target_type: str, parameters: str) -> str:
 
 
 _NONE = "No devices found"
-_LINE_END = re.compile(r": |:$")
-_LINE = re.compile(r"([0-9]+) ([0-9]+) ([^\s:]+)(?: (.*))?")
+_NAME_END = re.compile(r": |:$")
+_TARGET = re.compile(r"([0-9]+) ([0-9]+) ([^\s:]+)(?: (.*))?")
 _INFO = re.compile(r"(.+):([0-9]+):([0-9]+):(-?[0-9]+):([0-9]+):([0-9]+):([L-][I-])([s-])([rw])")
 
 
@@ -107,11 +107,11 @@ def parse_text(table: str, status: str, info: str) -> tuple[DmMap, ...]:
     The three are taken one after the other: a device that is not in both `table` and `info` came or
     went meanwhile and is left out.
     """
-    table_lines = [_readings(line) for line in _lines(table)]
+    table_lines = [_line(line) for line in _lines(table)]
     records = [_record(line) for line in _lines(info)]
-    names = _names([record[1] for record in records], table_lines)
-    parameters = _by_name(table_lines, names)
-    statuses = _by_name([_readings(line) for line in _lines(status)], names)
+    names = _names([record[1] for record in records], [name for name, _, _ in table_lines])
+    parameters = _by_name(table_lines)
+    statuses = _by_name([_line(line) for line in _lines(status)])
     return tuple(
         DmMap(
             name=name,
@@ -139,30 +139,24 @@ def _record(line: str) -> re.Match[str]:
     return found
 
 
-_Reading = tuple[str, Span | None, str]
-
-
-def _readings(line: str) -> list[_Reading]:
-    """Name, span and text of a line; more than one reading where the name itself holds a colon and blank."""
-    found: list[_Reading] = []
-    for end in _LINE_END.finditer(line, 1):
-        rest = _LINE.fullmatch(line, end.end())
+def _line(line: str) -> tuple[str, Span | None, str]:
+    """The name, the target's span and its text; a name may hold a colon and a blank itself."""
+    for end in _NAME_END.finditer(line, 1):
+        name, rest = line[: end.start()], _TARGET.fullmatch(line, end.end())
         if rest:
-            found.append((line[: end.start()], (int(rest[1]), int(rest[2]), rest[3]), rest[4] or ""))
-        elif end.end() == len(line):
-            found.append((line[: end.start()], None, ""))
-    if not found:
-        raise FactError(SOURCE, f"not a line of `dmsetup table` or `dmsetup status`: {line!r}")
-    return found
+            return name, (int(rest[1]), int(rest[2]), rest[3]), printable((rest[4] or "").encode())
+        if end.end() == len(line):
+            return name, None, ""
+    raise FactError(SOURCE, f"not a line of `dmsetup table` or `dmsetup status`: {line!r}")
 
 
-def _names(joined: list[str], table_lines: list[list[_Reading]]) -> list[str | None]:
+def _names(joined: list[str], in_tables: list[str]) -> list[str | None]:
     """The name of each record of "name:uuid", which both may hold colons: it is one that has a table.
 
-    Where two fit, it is the one at the same place of the table, else the longest.
+    Where two fit, it is the one at the same place among the tables, else the longest.
     """
-    known = {name for line in table_lines for name, _, _ in line}
-    in_order = list(dict.fromkeys(line[0][0] for line in table_lines))
+    in_order = list(dict.fromkeys(in_tables))
+    known = set(in_order)
     names: list[str | None] = []
     for place, text in enumerate(joined):
         fitting = [
@@ -173,10 +167,9 @@ def _names(joined: list[str], table_lines: list[list[_Reading]]) -> list[str | N
     return names
 
 
-def _by_name(lines: list[list[_Reading]], names: Iterable[str | None]) -> Mapping[str, Mapping[Span, str]]:
-    tables: dict[str, dict[Span, str]] = {name: {} for name in names if name is not None}
-    for line in lines:
-        name, span, text = next((reading for reading in line if reading[0] in tables), line[0])
-        if name in tables and span:
-            tables[name][span] = printable(text.encode())
+def _by_name(lines: Iterable[tuple[str, Span | None, str]]) -> Mapping[str, Mapping[Span, str]]:
+    tables: dict[str, dict[Span, str]] = {}
+    for name, span, text in lines:
+        if span:
+            tables.setdefault(name, {})[span] = text
     return tables

@@ -148,9 +148,10 @@ class Source(Protocol):
 class Lookup(Generic[T]):
     """Values of one source by key, each read when first asked for, or all of them beforehand."""
 
-    def __init__(self, read: Callable[[str], T | None], notes: dict[str, Note]) -> None:
+    def __init__(self, read: Callable[[str], T | None], host: Host, source: str) -> None:
         self._read = read
-        self._notes = notes
+        self._host = host
+        self._source = source
         self._known: dict[str, T | None] = {}
         self._complete = False
 
@@ -162,11 +163,8 @@ class Lookup(Generic[T]):
     def get(self, key: str) -> T | None:
         """The value; None where there is none, or its source failed, which then is a note."""
         if key not in self._known and not self._complete:
-            try:
-                self._known[key] = self._read(key)
-            except FactError as error:
-                self._notes[error.source] = Note(error.source, error.message)
-                self._known[key] = None
+            found = self._host.ask(self._source, lambda: (self._read(key),))
+            self._known[key] = found[0] if found else None
         return self._known.get(key)
 
 
@@ -174,19 +172,21 @@ class Host:
     """One pass over a source: everything is read at most once and stays the same until its end.
 
     A scanned pass holds every device, map and multipathd's word from the start; any other reads
-    what it is asked for, so that its work is that of what is asked.
+    what it is asked for, so that its work is that of what is asked. `notes` tells by source which
+    failed, `answered` which did not; the others were not asked.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.notes: dict[str, Note] = {}
+        self.notes = {note.source: note for note in source.notes()}
+        self.answered: set[str] = set()
         self._devices: dict[str, DeviceFacts | None] = {}
         self._paths: dict[tuple[str, str], str | None] = {}
         self._numbers: dict[str, str | None] = {}
         self._files: dict[str, FileIdentity | None] = {}
         self._derived: dict[Callable[[Host], object], object] = {}
-        self.maps = Lookup(source.map, self.notes)
-        self.multipathd = Lookup(source.multipathd_map, self.notes)
+        self.maps = Lookup(source.map, self, "dm")
+        self.multipathd = Lookup(source.multipathd_map, self, "multipathd")
 
     @classmethod
     def scan(cls, source: Source) -> Host:
@@ -194,13 +194,12 @@ class Host:
         host = cls(source)
         for facts in source.scan():
             host._remember(facts)
-        host.notes.update((note.source, note) for note in source.notes())
-        maps = host._try(source.maps)
+        maps = host.ask("dm", source.maps)
         host.maps.fill({found.device_number: found for found in maps})
         for found in maps:
             if found.device_number not in host._numbers:
                 host._remember(_tableless(found))
-        host.multipathd.fill({found.wwid: found for found in host._try(source.multipathd)})
+        host.multipathd.fill({found.wwid: found for found in host.ask("multipathd", source.multipathd)})
         return host
 
     def _remember(self, facts: DeviceFacts) -> None:
@@ -253,12 +252,12 @@ class Host:
     @cached_property
     def mounts(self) -> Mapping[str, tuple[Mount, ...]]:
         """The mounts of each block device, by device number."""
-        return _grouped(self._try(self.source.mounts), lambda mount: mount.device_number)
+        return _grouped(self.ask("mounts", self.source.mounts), lambda mount: mount.device_number)
 
     @cached_property
     def swaps(self) -> Mapping[str, Swap]:
         """The active swap areas by path."""
-        return {swap.path: swap for swap in self._try(self.source.swaps)}
+        return {swap.path: swap for swap in self.ask("swaps", self.source.swaps)}
 
     def identify(self, path: str) -> FileIdentity | None:
         """The file a path names now; raises FactError when that cannot be told safely."""
@@ -272,12 +271,15 @@ class Host:
             self._derived[derive] = derive(self)
         return cast("T", self._derived[derive])
 
-    def _try(self, read: Callable[[], Iterable[T]]) -> tuple[T, ...]:
+    def ask(self, source: str, read: Callable[[], Iterable[T]]) -> tuple[T, ...]:
+        """What a source as a whole tells; nothing, and a note, where it cannot."""
         try:
-            return tuple(read())
+            found = tuple(read())
         except FactError as error:
             self.notes[error.source] = Note(error.source, error.message)
             return ()
+        self.answered.add(source)
+        return found
 
 
 def _tableless(found: DmMap) -> DeviceFacts:

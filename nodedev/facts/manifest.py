@@ -62,8 +62,8 @@ def write(manifest: Manifest) -> bytes:
 
 def parse(data: bytes) -> Manifest:
     """Reads the manifest; raises ValueError for anything that is none."""
-    document = json.loads(data)
     try:
+        document = json.loads(data)
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']}, which this nodedev does not know")
         return Manifest(
@@ -84,5 +84,5 @@ def parse(data: bytes) -> Manifest:
                 for name, content in document.get("contents", {}).items()
             },
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"not a recording's manifest ({error!r})") from error

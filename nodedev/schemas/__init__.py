@@ -18,6 +18,9 @@ from nodedev.errors import Violation, XmlError
 
 SIZE_MAX_BYTES = 1 << 20
 DEPTH_MAX = 32
+# libxml2's validation takes quadratic time over an element's children and attributes.
+ELEMENTS_MAX = 10_000
+ATTRIBUTES_MAX = 64
 
 # So little that nesting is told here before libxml2 gives up at its own 256 levels.
 _FEED_BYTES = 512
@@ -36,35 +39,43 @@ def parse(xml: bytes | str) -> etree._Element:
     data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else xml
     if len(data) > SIZE_MAX_BYTES:
         raise refusal([Violation("/", f"larger than {SIZE_MAX_BYTES} bytes")])
+    parser = etree.XMLPullParser(
+        ("start", "end"),
+        encoding="utf-8" if isinstance(xml, str) else None,
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
     try:
-        parser = etree.XMLPullParser(
-            ("start", "end"),
-            encoding="utf-8" if isinstance(xml, str) else None,
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            remove_comments=True,
-            remove_pis=True,
-        )
-        depth = 0
+        depth = count = 0
         for start in range(0, len(data), _FEED_BYTES):
             parser.feed(data[start : start + _FEED_BYTES])
-            depth = _descend(parser, depth)
+            for event, element in parser.read_events():
+                depth += 1 if event == "start" else -1
+                count += event == "start"
+                _check_limits(element, depth, count)
         return parser.close()
     except etree.XMLSyntaxError as error:
-        message = _POSITION.sub("", error.msg or "not well-formed")
-        raise refusal([Violation("/", message, error.lineno)]) from error
+        # Not the exception's own log, which goes on over all documents of the thread.
+        first = next(iter(parser.feed_error_log), None)
+        message = first.message if first else _POSITION.sub("", error.msg or "not well-formed")
+        raise refusal([Violation("/", message, first.line if first else None)]) from error
 
 
-def _descend(parser: etree.XMLPullParser, depth: int) -> int:
-    for event, element in parser.read_events():
-        depth += 1 if event == "start" else -1
-        if depth == 1 and element.getroottree().docinfo.doctype:
-            raise refusal([Violation("/", "a DOCTYPE is not allowed", 1)])
-        if depth > DEPTH_MAX:
-            message = f"elements nest more than {DEPTH_MAX} deep"
-            raise refusal([Violation("/", message, element.sourceline)])
-    return depth
+def _check_limits(element: etree._Element, depth: int, count: int) -> None:
+    if element.getroottree().docinfo.doctype:
+        raise refusal([Violation("/", "a DOCTYPE is not allowed")])
+    message = None
+    if depth > DEPTH_MAX:
+        message = f"elements nest more than {DEPTH_MAX} deep"
+    elif count > ELEMENTS_MAX:
+        message = f"more than {ELEMENTS_MAX} elements"
+    elif len(element.attrib) > ATTRIBUTES_MAX:
+        message = f"an element with more than {ATTRIBUTES_MAX} attributes"
+    if message:
+        raise refusal([Violation("/", message, element.sourceline)])
 
 
 def refusal(violations: list[Violation]) -> XmlError:
@@ -125,13 +136,21 @@ def misfit(grammar: etree.RelaxNG, element: etree._Element) -> tuple[etree._Elem
 def _complaints(grammar: etree.RelaxNG, element: etree._Element) -> Iterator[tuple[etree._Element, str]]:
     for entry in grammar.error_log:
         # The log's paths start at the element that was judged, as if it were the root.
-        below = (entry.path or "").lstrip("/").partition("/")[2]
-        found = element.find(below) if below else element
-        if found is None:
-            continue
-        lacking = _LACKING.match(entry.message)
-        yield (
-            found,
-            f"<{lacking[1]}> is missing" if lacking else "is not allowed here, or not with this content",
-        )
+        found = _at(element, entry.path or "")
+        if found is not None:
+            lacking = _LACKING.match(entry.message)
+            yield (
+                found,
+                f"<{lacking[1]}> is missing" if lacking else "is not allowed here, or not with this content",
+            )
     yield element, "does not fit the grammar"
+
+
+def _at(element: etree._Element, path: str) -> etree._Element | None:
+    below = path.lstrip("/").partition("/")[2]
+    try:
+        # etree.XPath rather than find(), whose member[9999] takes quadratic time.
+        found = etree.XPath(below or ".")(element)
+    except etree.XPathError:  # a namespace's prefix, of which the path alone tells nothing
+        return None
+    return next((each for each in found if etree.iselement(each)), None) if isinstance(found, list) else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 import grpc
 
 from nodedev import proto
@@ -12,6 +10,7 @@ from nodedev.server.access import Access
 from nodedev.server.engine import Engine
 from nodedev.v1 import admin_service_pb2 as pb
 from nodedev.v1 import admin_service_pb2_grpc
+from nodedev.version import own_version
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -29,7 +28,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Version, snapshot, and which sources of facts could not be read."""
         snapshot = self._engine.inventory.snapshot
         return pb.GetServerInfoResponse(
-            version=_version(),
+            version=own_version(),
             instance_id=self._engine.instance_id,
             host=self._engine.host,
             read_only=self._access.read_only(context),
@@ -39,10 +38,3 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             capabilities=sorted(kind.type for kind in kinds()),
             starting=not self._engine.published.is_set(),
         )
-
-
-def _version() -> str:
-    try:
-        return version("nodedev")
-    except PackageNotFoundError:
-        return "unknown"  # run from a checkout that was never installed

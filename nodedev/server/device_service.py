@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
 from nodedev import topology
-from nodedev.capabilities import kinds
-from nodedev.errors import InvalidError, NotFoundError, Violation
+from nodedev.errors import NotFoundError
 from nodedev.inventory import Snapshot
 from nodedev.model import Device
 from nodedev.proto import device_message
 from nodedev.server.engine import Engine
+from nodedev.server.filters import Filter
 from nodedev.server.paging import Page, Pages, expired
+from nodedev.server.watching import Watches
 from nodedev.v1 import device_service_pb2 as pb
 from nodedev.v1 import device_service_pb2_grpc
 from nodedev.xml import device_xml, validate
@@ -24,11 +26,12 @@ class DeviceServicer(device_service_pb2_grpc.DeviceServiceServicer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pages = Pages()
+        self._watches = Watches(engine.inventory)
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: object) -> pb.ListDevicesResponse:  # noqa: ARG002, N802
         """Lists devices in the order of their names."""
         page = self._pages.open(request, self._engine.snapshot)
-        found = _filtered(page, request.filter)
+        found = filter(Filter.of(request.filter).passes, page.devices())
         return await page.fill(
             pb.ListDevicesResponse(),
             ((device.name, device) for device in found),
@@ -37,9 +40,11 @@ class DeviceServicer(device_service_pb2_grpc.DeviceServiceServicer):
 
     async def GetDevice(self, request: pb.GetDeviceRequest, context: object) -> pb.GetDeviceResponse:  # noqa: ARG002, N802
         """Reads one device by any handle."""
-        snapshot = self._engine.snapshot
+        self._engine.require_published()
         device = self._engine.inventory.find(request.handle)
-        return pb.GetDeviceResponse(device=device_message(device), revision=snapshot.revision)
+        return pb.GetDeviceResponse(
+            device=device_message(device), revision=self._engine.inventory.revision
+        )
 
     async def GetDeviceXml(self, request: pb.GetDeviceXmlRequest, context: object) -> pb.GetDeviceXmlResponse:  # noqa: ARG002, N802
         """The XML of the devices named, in that order, or of all."""
@@ -103,25 +108,18 @@ class DeviceServicer(device_service_pb2_grpc.DeviceServiceServicer):
             ]
         )
 
-
-def _filtered(page: Page, wanted: pb.DeviceFilter) -> Iterator[Device]:
-    """The page's devices that pass the filter; FILTER_INVALID for a type that no device can have."""
-    types = frozenset(wanted.capabilities)
-    unknown = types - {kind.type for kind in kinds()}
-    if unknown:
-        violations = tuple(
-            Violation("filter.capabilities", f"no capability is called {type_!r}")
-            for type_ in sorted(unknown)
-        )
-        raise InvalidError(violations[0].message, reason="FILTER_INVALID", violations=violations)
-    names = frozenset(wanted.names)
-    return (
-        device
-        for device in page.devices()
-        if (not types or any(capability.TYPE in types for capability in device.capabilities))
-        and (not names or device.name in names)
-        and (not wanted.HasField("parent") or device.parent == wanted.parent)
-    )
+    async def WatchDevices(  # noqa: N802
+        self,
+        request: pb.WatchDevicesRequest,
+        context: object,  # noqa: ARG002
+    ) -> AsyncGenerator[pb.WatchDevicesResponse, None]:
+        """Sends every change after a revision, in order."""
+        if request.after_revision == 0:
+            self._engine.require_published()
+        watch = self._watches.watch(request.after_revision, Filter.of(request.filter))
+        async with aclosing(watch) as responses:
+            async for response in responses:
+                yield response
 
 
 def _reached(snapshot: Snapshot, roots: list[str], direction: pb.Direction.ValueType) -> frozenset[str]:

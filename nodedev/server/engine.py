@@ -5,78 +5,119 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-from nodedev.discovery import Discovery, Found
+from nodedev.discovery import Discovery
 from nodedev.errors import UnavailableError
 from nodedev.facts.host import Host, Note, Source
+from nodedev.facts.watch import Watch
 from nodedev.inventory import Inventory, Snapshot
 
-T = TypeVar("T")
+# How long the reading thread waits for something to happen before it looks whether it is still wanted.
+WAIT_SECONDS = 1.0
 
 
 class Engine:
     """Owns the source, the discovery and the inventory; `host` is what a person calls the host.
 
-    Discovery is used by one thread at a time, the inventory only on the event loop.
+    Discovery is used by one thread alone, the inventory only on the event loop. `open_watch` gives
+    what tells of changes, and `events` says where from; without it the host is read once.
     """
 
-    def __init__(self, source: Source, host: str) -> None:
+    def __init__(self, source: Source, host: str, open_watch: Callable[[], Watch] | None = None) -> None:
         self.source = source
         self.host = host
         self.inventory = Inventory()
         self.instance_id = uuid.uuid4().hex
         self.published = asyncio.Event()
+        self.events = "none"
+        self._open_watch = open_watch
         self._discovery = Discovery()
+        self._notes: dict[str, Note] = {}
 
     @property
     def snapshot(self) -> Snapshot:
         """The present devices; UnavailableError STARTING before the first reading is published."""
-        if not self.published.is_set():
-            raise UnavailableError("the host is being read for the first time", reason="STARTING")
+        self.require_published()
         return self.inventory.snapshot
 
-    async def run(self) -> None:
-        """Reads the host, then follows it until cancelled; raises what makes either impossible."""
-        found, notes = await in_daemon_thread(self._survey)
-        self.inventory.replace(found.devices, notes)
-        self.published.set()
-        await self._follow()
+    def require_published(self) -> None:
+        """Raises UnavailableError STARTING before the first reading is published."""
+        if not self.published.is_set():
+            raise UnavailableError("the host is being read for the first time", reason="STARTING")
 
-    def _survey(self) -> tuple[Found, tuple[Note, ...]]:
+    async def run(self) -> None:
+        """Reads the host, then follows it until cancelled; raises what makes either impossible.
+
+        The thread that reads is a daemon: one that hangs in the kernel holds up neither the loop nor
+        the exit.
+        """
+        loop = asyncio.get_running_loop()
+        failed: asyncio.Future[None] = loop.create_future()
+        publications = _Publications(loop)
+        thread = threading.Thread(
+            target=self._read, args=(publications, failed), name="nodedev-host", daemon=True
+        )
+        thread.start()
+        try:
+            await failed
+        finally:
+            publications.close()
+
+    def _read(self, publications: _Publications, failed: asyncio.Future[None]) -> None:
+        """The life of the thread that reads: everything once, then what changes."""
+        try:
+            # Before the scan, so that what happens during it is looked at again.
+            watch = self._open_watch() if self._open_watch else None
+            self.events = watch.mode if watch else "none"
+            self._survey(publications, resync=False)
+            while watch and not publications.closed:
+                hints = watch.wait(WAIT_SECONDS)
+                if hints.lost:
+                    self._survey(publications, resync=True)
+                elif hints.paths:
+                    self._revisit(publications, hints.paths)
+            if watch:
+                watch.close()
+        except BaseException as error:  # noqa: BLE001  it is raised again where run() is awaited
+            failure = error
+            publications.send(lambda: None if failed.done() else failed.set_exception(failure))
+
+    def _survey(self, publications: _Publications, *, resync: bool) -> None:
         host = Host.scan(self.source)
         found = self._discovery.survey(host)
-        return found, tuple(host.notes.values())
+        notes = self._noted(host)
 
-    async def _follow(self) -> None:
-        """What happens to the host after it was read belongs here; a recorded host has nothing."""
-        await asyncio.Event().wait()
+        def publish() -> None:
+            self.inventory.replace(found.devices, notes, resync=resync)
+            self.published.set()
+
+        publications.send(publish)
+
+    def _revisit(self, publications: _Publications, paths: Iterable[str]) -> None:
+        host = Host(self.source)
+        found = self._discovery.revisit(host, paths)
+        notes = self._noted(host)
+        publications.send(lambda: self.inventory.publish(found.devices, found.removed, notes))
+
+    def _noted(self, host: Host) -> tuple[Note, ...]:
+        """The sources that fail: those of this pass, and from earlier ones those not asked since."""
+        kept = {source: note for source, note in self._notes.items() if source not in host.answered}
+        self._notes = {**kept, **host.notes}
+        return tuple(self._notes.values())
 
 
-async def in_daemon_thread(call: Callable[[], T]) -> T:
-    """The call's result. A call that hangs in the kernel holds up neither the loop nor the exit."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
+class _Publications:
+    """What the reading thread has to say on the event loop, for as long as somebody listens."""
 
-    def deliver(settle: Callable[[], None]) -> None:
-        def settle_once() -> None:
-            if not answer.done():
-                settle()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.closed = False
+        self._loop = loop
 
-        try:
-            loop.call_soon_threadsafe(settle_once)
-        except RuntimeError:
-            return  # the loop has ended meanwhile, nobody waits
+    def send(self, publish: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(lambda: None if self.closed else publish())
 
-    def run() -> None:
-        try:
-            result = call()
-        except BaseException as error:  # noqa: BLE001  it is raised again where it is awaited
-            failure = error
-            deliver(lambda: answer.set_exception(failure))
-        else:
-            deliver(lambda: answer.set_result(result))
-
-    threading.Thread(target=run, name="nodedev-scan", daemon=True).start()
-    return await answer
+    def close(self) -> None:
+        self.closed = True

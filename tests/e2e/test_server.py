@@ -28,7 +28,7 @@ from nodedev.v1 import device_service_pb2 as pb
 from nodedev.v1.admin_service_pb2 import GetServerInfoRequest
 from nodedev.v1.admin_service_pb2_grpc import AdminServiceStub
 from nodedev.v1.device_service_pb2_grpc import DeviceServiceStub
-from tests.e2e.conftest import PLAIN, recorded, serving, write_loops
+from tests.e2e.services import PLAIN, recorded, serving, write_loops
 
 WRITE = "/nodedev.v1.Future/Create"
 NAMES = ["block_vda1", "block_vda2", "block_vda_plain", "computer", "loop_loop0", "pci_0000_00_04_0"]
@@ -46,7 +46,7 @@ def info(error: grpc.RpcError) -> ErrorInfo:
     return found
 
 
-def detail(error: grpc.RpcError, kind: type[BadRequest] | type[RetryInfo]) -> BadRequest | RetryInfo:
+def detail(error: grpc.RpcError, kind: type[BadRequest | RetryInfo]) -> BadRequest | RetryInfo:
     """The detail of that kind."""
     status = rpc_status.from_call(error)
     assert status
@@ -164,7 +164,7 @@ def test_large_lists_come_in_pages_that_fit(tmp_path: Path) -> None:
 )
 def test_any_handle_finds_the_device(client: Client, handle: str) -> None:
     """A device answers to its name, node, link, kernel name, number and sysfs path."""
-    assert client.get_device(handle).name == "block_vda_plain"
+    assert client.get_device(handle).device.name == "block_vda_plain"
 
 
 @pytest.mark.parametrize("handle", ["gone", "", "x" * 500_000, "\N{SNOWMAN}" * 100_000])

@@ -15,7 +15,6 @@ from pathlib import Path
 from .guest import Completed, Guest, LabError, build, cache_folder
 from .install import install
 
-
 TIMED_OUT = 124  # as timeout(1) says it
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from nodedev.capabilities import attributes, claim
 from nodedev.capabilities.claim import Reason
-from nodedev.facts.host import Host, Note
+from nodedev.facts.host import DeviceFacts, Host, Note
 from nodedev.facts.recorded import RecordedSource
 from nodedev.model import Scene
 from nodedev.v1 import capability_pb2
@@ -98,20 +98,27 @@ def test_partition_of_a_path() -> None:
     """A partition of a disk that is in a map is as little free as the disk."""
     reasons, _ = probed(a_host(), "sdl1")
 
-    assert reasons == (Reason("path", device="dm-5"),)
+    assert reasons == (
+        Reason("path", device="dm-5"),
+        Reason("mounted", device="dm-6", target="/mnt/kpartx", what="ext4"),
+    )
 
 
 def test_kpartx_partition_holds_its_map() -> None:
     """A partition that kpartx made of a map holds the map."""
-    assert probed(a_host(), "dm-5")[0] == (Reason("held", device="dm-6", what="partition"),)
+    assert probed(a_host(), "dm-5")[0] == (
+        Reason("held", device="dm-6", what="partition"),
+        Reason("mounted", device="dm-6", target="/mnt/kpartx", what="ext4"),
+    )
 
 
 def test_open_beyond_what_is_seen() -> None:
     """Openers are a reason only where the kernel counts more than holders, mounts and swaps explain."""
     host = a_host()
 
-    assert probed(host, "dm-4")[0] == (Reason("open", what="2"),)
-    assert not any(reason.type == "open" for reason in probed(host, "dm-0")[0])
+    assert probed(host, "dm-4")[0] == (Reason("open", what="1"),)
+    for name in ("dm-0", "dm-2", "dm-3"):
+        assert not any(reason.type == "open" for reason in probed(host, name)[0])
 
 
 def test_multipath_claims_what_no_map_has() -> None:
@@ -136,7 +143,7 @@ def test_not_ready() -> None:
     host = a_host()
 
     assert probed(host, "sdi")[0] == (Reason("not-ready"),)
-    assert probed(host, "dm-7")[0] == (Reason("not-ready", what="DM_UDEV_DISABLE_OTHER_RULES_FLAG"),)
+    assert probed(host, "dm-7")[0][-1] == Reason("not-ready", what="DM_UDEV_DISABLE_OTHER_RULES_FLAG")
 
 
 def test_without_udev_no_device_is_unready(tmp_path: Path) -> None:
@@ -162,7 +169,29 @@ def test_other_holders() -> None:
     assert probed(a_host(), "sdm")[0] == (
         Reason("held", device="dm-7", what="lvm"),
         Reason("held", device="bcache0", what="bcache"),
+        Reason("mounted", device="dm-9", target="/mnt/top", what="ext4"),
     )
+
+
+def test_leg_of_a_dm_array_is_a_member() -> None:
+    """What a volume with a raid target holds is a member of an array."""
+    assert probed(a_host(), "dm-7")[0][0] == Reason("member", device="dm-9")
+
+
+def test_a_device_above_is_visited_once() -> None:
+    """However many ways lead up to a device, it is looked at once."""
+    host = a_host()
+    facts = host.block("sdm")
+    asked: list[str] = []
+
+    def name_of(other: DeviceFacts) -> str:
+        asked.append(other.kernel_name)
+        return other.kernel_name
+
+    assert facts
+    claim.probe(facts, Scene(host, name_of))
+
+    assert asked.count("dm-9") == 1
 
 
 def test_holder_that_is_gone(tmp_path: Path) -> None:

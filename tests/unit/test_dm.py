@@ -121,6 +121,7 @@ class Kernel:
         return answer or bytes(ctypes.sizeof(NameList))
 
     def _status(self, header: Header) -> bytes:
+        assert header.dev
         device = next((one for one in self.devices if one.number == header.dev), None)
         if device is None:
             raise OSError(errno.ENXIO, "No such device or address")
@@ -241,18 +242,18 @@ def test_a_table_reloaded_in_between_is_read_again() -> None:
     assert found.targets == (DmTarget(0, 16, "zero", "new", "status"),)
 
 
-def test_a_table_reloaded_again_and_again_has_no_status() -> None:
-    """What cannot be told of a table is left empty."""
+def test_a_number_that_changes_hands_again_and_again_has_no_status() -> None:
+    """The status of another device with the same number is not taken for this one's."""
     device = linear(1, b"a")
+    device.targets = [(0, 8, b"zero", b"", b"status")]
     kernel = Kernel([device])
 
-    def reload() -> None:
-        (start, length, kind, parameters, _) = device.targets[0]
-        device.targets = [(start, length + 8, kind, parameters, b"status")]
+    def reuse() -> None:
+        device.name += b"a"
 
-    kernel.after_table = reload
+    kernel.after_table = reuse
     (found,) = maps_by(kernel)
-    assert [target.status for target in found.targets] == [""]
+    assert found.targets == (DmTarget(0, 8, "zero", "", ""),)
 
 
 def test_a_kernel_of_another_version_is_a_fact_error() -> None:
@@ -606,6 +607,12 @@ LINES = (
 WORDS = st.sampled_from(
     ["0", "1", "2", "-", "A", "8:16", "1/2", "sync", "rebuild", "99999999999", "²", "9" * 5000]
 )
+
+
+def test_a_mirrors_health_is_one_letter_a_leg() -> None:
+    """Letters that do not fit the legs are no health."""
+    with pytest.raises(ValueError, match="not a mirror status"):
+        dm.parse_mirror_status("2 253:3 253:4 1/2 1 AAA 1 core")
 
 
 def complaint(parse: Callable[[str], object], line: str) -> str | None:

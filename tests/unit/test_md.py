@@ -70,7 +70,7 @@ def test_dm_uuid_has_no_dashed_spelling() -> None:
 
 def test_uuid_is_the_kernels_before_udevs() -> None:
     """Where both know a UUID, the kernel's is the one of the array that runs now."""
-    found = array({"metadata_version": "1.2", "uuid": UUID_KERNEL}, MD_UUID="0:0:0:1")
+    found = array({"metadata_version": "1.2", "uuid": UUID_KERNEL}, MD_UUID="1" * 32)
 
     assert found.uuid == UUID_MDADM
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodedev.capabilities import attributes, mpath
-from nodedev.capabilities._paths import Group, Redundancy, health_of, usable
+from nodedev.capabilities._paths import Group, Leg, Redundancy, health_of, redundancy_of, usable
 from nodedev.capabilities._paths import Path as MapPath
+from nodedev.capabilities._transport import Ends
 from nodedev.capabilities.mpath import Mpath
 from nodedev.facts.host import DeviceFacts, Host, Note
 from nodedev.facts.recorded import RecordedSource
@@ -111,7 +112,10 @@ def test_map_without_table() -> None:
     """A map that lost its table is listed, failed, with a note."""
     found, notes = probed(a_host(DATA / "mpath-fc"), "dm-2")
 
-    assert (found.state, found.health, found.groups) == ("active", "failed", ())
+    assert (found.state, found.health) == ("active", "failed")
+    assert [(group.number, [path.block for path in group.paths]) for group in found.groups] == [
+        (None, ["/dev/sdg"])
+    ]
     assert found.queueing is None
     assert notes == [Note("dm", "the map has no multipath table")]
 
@@ -307,6 +311,7 @@ def test_head_of_a_hidden_path() -> None:
     assert head
     assert head.kernel_name == "nvme4n1"
     assert mpath.head_of(plain, host) is None
+    assert mpath.head_of(replace(hidden, path=f"{plain.path.removesuffix('n1')}c0n1"), host) is None
 
 
 @pytest.mark.parametrize(
@@ -334,6 +339,16 @@ def test_head_of_a_hidden_path() -> None:
 def test_usable(path: MapPath, expected: bool | None) -> None:
     """One word against a path is enough, and one of the kernel or the checker for it is needed."""
     assert usable(path) is expected
+
+
+def test_redundancy_counts_what_is_known() -> None:
+    """An adapter that cannot be told makes their number unknown; a path not usable adds nothing."""
+    here, there = Ends("0000:05:00.0", "0x1"), Ends(None, "0x2")
+    path = MapPath(state="active")
+
+    assert redundancy_of([Leg(path, True, here), Leg(path, True, there)]) == Redundancy(2, None, 2)
+    assert redundancy_of([Leg(path, True, here), Leg(path, False, there)]) == Redundancy(1, 1, 1)
+    assert redundancy_of([Leg(path, True, here), Leg(path, None, there)]) is None
 
 
 known = st.lists(st.sampled_from([True, False, None]))

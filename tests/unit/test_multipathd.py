@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodedev.errors import FactError
@@ -100,14 +100,19 @@ def multipathd(path: Path, behave: Peer) -> Iterator[None]:
         listener.listen(1)
 
         def serve() -> None:
-            peer, _ = listener.accept()
-            with peer:
-                behave(peer)
+            # Nobody may come.
+            with suppress(OSError):
+                peer, _ = listener.accept()
+                with peer:
+                    behave(peer)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield
-        thread.join()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def command_of(peer: socket.socket) -> bytes:
@@ -207,24 +212,45 @@ def test_a_trickling_answer_ends_at_the_deadline_too(path: Path) -> None:
         read_maps(timeout_seconds=0.2)
 
 
-def test_a_full_queue_of_connections_ends_at_the_deadline(path: Path) -> None:
-    """A frozen daemon's backlog fills up, and then even connect(2) waits."""
-    waiting = []
+@contextmanager
+def crowded(path: Path) -> Iterator[socket.socket]:
+    """A listener that has accepted nobody, and whose queue takes no further connection."""
+    waiting: list[socket.socket] = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(0)
-        try:
+        with suppress(BlockingIOError):
             while True:
-                client = socket.socket(socket.AF_UNIX)
-                waiting.append(client)
-                client.setblocking(False)
-                client.connect(str(path))
-        except BlockingIOError:
-            pass
-        with pytest.raises(FactError, match="no answer within"):
-            read_maps(timeout_seconds=0.05)
+                waiting.append(socket.socket(socket.AF_UNIX))
+                waiting[-1].setblocking(False)
+                waiting[-1].connect(str(path))
         for client in waiting:
             client.close()
+        yield listener
+
+
+def test_a_full_queue_of_connections_ends_at_the_deadline(path: Path) -> None:
+    """A frozen daemon's queue fills up, and then even connect(2) waits."""
+    with crowded(path), pytest.raises(FactError, match="no answer within"):
+        read_maps(timeout_seconds=0.05)
+
+
+def test_a_full_queue_that_moves_on_is_waited_for(path: Path) -> None:
+    """A daemon that was busy for a moment still answers."""
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            peer, _ = listener.accept()
+            with peer:
+                if peer.recv(1, socket.MSG_PEEK):
+                    answering(ANSWER.encode())(peer)
+                    return
+
+    with crowded(path) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        assert len(read_maps(timeout_seconds=60)) == 1
+        thread.join()
 
 
 def test_a_connection_closed_early_is_a_fact_error(path: Path) -> None:
@@ -344,6 +370,9 @@ def test_no_maps_is_an_empty_list() -> None:
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp"))))
+@example(r"odd\x20name")
+@example(r"a\tb")
+@example('a", "uuid" : "b')
 def test_names_that_multipathd_does_not_escape_are_recovered(name: str) -> None:
     """Quotes and backslashes in alias, vendor and product stand bare in the JSON and are read as they are."""
     text = (

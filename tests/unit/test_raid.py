@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +182,17 @@ def test_volume(containers: Pass) -> None:
     assert (array.health, array.volumes) == ("optimal", ())
     assert containers.members("md126") == [("container", "md127"), ("member", "sda"), ("member", "sdb")]
     assert containers.members("md127") == [("member", "sda"), ("member", "sdb")]
+
+
+def test_volume_of_another_container(tmp_path: Path) -> None:
+    """An array on a container's disks is its volume only when it names that container."""
+    shutil.copytree(DATA / "raid-containers", tmp_path / "recording")
+    devices = tmp_path / "recording" / "host.umockdev"
+    devices.write_text(devices.read_text().replace("external:-md125/0", "external:-md99/0"))
+
+    array = Pass(tmp_path / "recording").raid("md125")
+
+    assert array.volumes == (Volume("device-md123", "/dev/md123"),)
 
 
 def test_pending_resync(containers: Pass) -> None:

@@ -203,6 +203,43 @@ def test_names(lvm: Pass, dmraid: Pass) -> None:
     assert dmraid.raid("dm-2").handles() == ("DMRAID-pdc_hijk", "pdc_hijk")
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("AaA 1024/40960 recover", "recovering"),
+        ("AaD 1024/40960 recover", "failed"),
+        ("aaD 1024/40960 resync", "recovering"),
+        ("AaD 40960/40960 idle", "degraded"),
+        ("ADD 40960/40960 idle", "failed"),
+    ],
+)
+def test_legs_not_in_sync(tmp_path: Path, status: str, expected: str) -> None:
+    """A leg that is being recovered holds no data yet; one in its first sync holds its own."""
+    array = changed(
+        tmp_path / "raid-lvm",
+        "vg0-good",
+        "raid raid5_ls 3 128 region_size 4096 3 253:0 253:1 253:2 253:3 253:5 253:6",
+        f"raid raid5_ls 3 {status} 0 0 -",
+    ).named("vg0-good")
+
+    assert array.health == expected
+
+
+def test_array_set_up_by_hand(tmp_path: Path) -> None:
+    """An array without a dm uuid keeps the kernel's name, and a note says so."""
+    changed(tmp_path / "raid-dmraid", "pdc_hijk", "mirror core 1 1024 2 8:32 0 8:48 0", "mirror")
+    devices = tmp_path / "raid-dmraid" / "host.umockdev"
+    devices.write_text(devices.read_text().replace("A: dm/uuid=DMRAID-pdc_hijk\\n", "A: dm/uuid=\\n"))
+    recording = Pass(tmp_path / "raid-dmraid")
+
+    array, notes = recording.probed("dm-2")
+
+    assert array is not None
+    assert (array.uuid, array.metadata, array.level) == (None, None, "raid1")
+    assert raid.naming(recording.facts("dm-2"), recording.host) is None
+    assert "the array has no UUID, so it goes by its kernel name" in notes
+
+
 def test_journal(tmp_path: Path) -> None:
     """A journal is a member without a slot, and counts as none of the slots' devices."""
     array = changed(

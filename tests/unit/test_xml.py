@@ -219,12 +219,12 @@ def test_bytes_bring_their_encoding() -> None:
         ("<device>", 1, "/", "Premature end"),
         ("<device>\n<name>\n</device>", 3, "/", "mismatch"),
         ("<device>&foo;</device>", 1, "/", "foo"),
-        (b"<device><name>\xff</name></device>", 1, "/", "UTF-8"),
+        (b"<device><name>\xff</name></device>", 1, "/", "Invalid bytes"),
         (b"<?xml version='1.0' encoding='klingon'?><device/>", 1, "/", "encoding"),
-        ("<device><name>\ud800</name></device>", 1, "/", "UTF-8"),
+        ("<device><name>\ud800</name></device>", 1, "/", "Invalid bytes"),
         ("<device><name>\x01</name></device>", 1, "/", "invalid"),
-        ("<!DOCTYPE device SYSTEM 'file:///etc/hostname'>\n<device/>", 1, "/", "DOCTYPE"),
-        ("<!DOCTYPE device [<!ENTITY a 'b'>]>\n<device><name>&a;</name></device>", 1, "/", "DOCTYPE"),
+        ("<!DOCTYPE device SYSTEM 'file:///etc/hostname'>\n<device/>", None, "/", "DOCTYPE"),
+        ("<!DOCTYPE device [<!ENTITY a 'b'>]>\n<device><name>&a;</name></device>", None, "/", "DOCTYPE"),
         ("<network/>", 1, "/network", "<device>"),
         ("<device xmlns='urn:x'/>", 1, "/{urn:x}device", "<device>"),
         ("<device>\n<nam/></device>", 2, "/device/nam", "<nam> is not known here"),
@@ -307,6 +307,14 @@ def test_large_documents() -> None:
         read_device("<device>" + " " * schemas.SIZE_MAX_BYTES + "</device>")
 
 
+def test_crowded_documents() -> None:
+    """A document of more elements than any device has is refused while it is parsed."""
+    with pytest.raises(XmlError, match="more than 10000 elements"):
+        read_device(loop("<x/>" * schemas.ELEMENTS_MAX))
+    with pytest.raises(XmlError, match="more than 64 attributes"):
+        read_device("<device " + " ".join(f"a{number}='1'" for number in range(65)) + "/>")
+
+
 def test_entities_do_not_grow() -> None:
     """A document of nested entities is refused for its DOCTYPE."""
     entities = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10}'>" for n in range(1, 12))
@@ -355,7 +363,7 @@ def test_no_input_is_too_odd(xml: bytes | str) -> None:
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
 def test_damaged_documents(data: st.DataObject) -> None:
-    """A document with a piece cut out or doubled is refused, or what was understood can be written and read again."""
+    """A document with a piece cut out or doubled is refused, or what was understood can be read again."""
     start = data.draw(st.integers(0, len(LOOP_XML)))
     end = data.draw(st.integers(start, len(LOOP_XML)))
     doubled = data.draw(st.booleans())

@@ -62,16 +62,16 @@ class Tree:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(value if isinstance(value, bytes) else f"{value}\n".encode())
         for name, target in (links or {}).items():
-            self._link(folder / name, self.sysfs / target.lstrip("/"))
+            self.link(folder / name, self.sysfs / target.lstrip("/"))
         members = f"bus/{subsystem}/devices" if subsystem in BUSES else f"class/{subsystem}"
         home = f"bus/{subsystem}" if subsystem in BUSES else f"class/{subsystem}"
         (self.sysfs / members).mkdir(parents=True, exist_ok=True)
-        self._link(folder / "subsystem", self.sysfs / home)
-        self._link(self.sysfs / members / folder.name, folder)
+        self.link(folder / "subsystem", self.sysfs / home)
+        self.link(self.sysfs / members / folder.name, folder)
         name = f"+{subsystem}:{folder.name}"
         if "MAJOR" in kernel:
             number = f"{kernel['MAJOR']}:{kernel['MINOR']}"
-            self._link(self.sysfs / "dev" / "block" / number, folder)
+            self.link(self.sysfs / "dev" / "block" / number, folder)
             name = f"b{number}"
         if udev is not None:
             (self.database / name).write_text(udev)
@@ -101,7 +101,8 @@ class Tree:
         return self.device(path, "block", uevent, {**own, **(attributes or {})}, links, udev)
 
     @staticmethod
-    def _link(link: Path, target: Path) -> None:
+    def link(link: Path, target: Path) -> None:
+        """Makes a relative link, as sysfs has them."""
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(relpath(target, link.parent))
 
@@ -125,7 +126,7 @@ def storage(folder: Path) -> Tree:
         {"driver": "bus/pci/drivers/ahci", "iommu_group": "kernel/iommu_groups/3"},
         "I:1\nE:ID_VENDOR_FROM_DATABASE=Red Hat\n",
     )
-    tree._link(tree.sysfs / "kernel/iommu_groups/3/devices/0000:00:04.0", tree.sysfs / pci.lstrip("/"))  # noqa: SLF001
+    tree.link(tree.sysfs / "kernel/iommu_groups/3/devices/0000:00:04.0", tree.sysfs / pci.lstrip("/"))
     tree.device(
         SDA.removesuffix("/block/sda"),
         "scsi",
