@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
+from typing import Annotated, TypeVar, cast
 
 from lxml import etree
 
@@ -23,6 +23,8 @@ from nodedev.fields import Attribute, Element, Field, Text, backslashed, shape
 from nodedev.model import Capability, Device
 
 VIOLATIONS_MAX = 50
+
+T = TypeVar("T")
 
 
 def device_xml(device: Device) -> str:
@@ -41,6 +43,14 @@ def device_xml(device: Device) -> str:
         cls: type = type(capability)
         _writer(cls, "capability", capability.TYPE, 1)(capability, out)
     out.append("</device>\n")
+    return "".join(out)
+
+
+def element_xml(value: object, tag: str) -> str:
+    """Any instance that declares its fields, as a document of its own."""
+    out: list[str] = []
+    cls: type = type(value)
+    _writer(cls, tag, None, 0)(value, out)
     return "".join(out)
 
 
@@ -73,7 +83,7 @@ def _spelling(field: Field) -> Spell:
     if field.type is int:
         return str
     if field.type is str:
-        return lambda value: _escaped(str(value))
+        return cast("Spell", _escaped)
     raise TypeError(f"{field.name}: no XML for {field.type}")
 
 
@@ -188,6 +198,19 @@ def read_device(xml: bytes | str) -> Document:
     return Document(header.name, header.parent, tuple(filter(None, found)))
 
 
+def read_element(cls: type[T], xml: bytes | str, tag: str) -> T:
+    """A document as an instance of a dataclass that declares its fields; XmlError with all that is wrong."""
+    root = schemas.parse(xml)
+    reading = _Reading()
+    if root.tag != tag:
+        reading.reject(root, f"the document is to be a <{tag}>")
+        raise schemas.refusal(reading.violations)
+    found = reading.instance(cls, root, list(root))
+    if not isinstance(found, cls):
+        raise schemas.refusal(reading.violations)
+    return found
+
+
 def validate(xml: bytes | str) -> list[Violation]:
     """What keeps a document from fitting the grammar: line, element path and message of each."""
     try:
@@ -253,7 +276,7 @@ class _Reading:
             self.reject(root, "the document is to be a <device>")
             return None
         rest = [child for child in root if child.tag != "capability"]
-        found = self._instance(_Header, root, rest)
+        found = self.instance(_Header, root, rest)
         return found if isinstance(found, _Header) else None
 
     def capability(self, element: etree._Element) -> Capability | None:
@@ -265,10 +288,10 @@ class _Reading:
         if type_ in self._seen:
             self.reject(element, f"{_label(element)} is given twice")
         self._seen.add(type_)
-        found = self._instance(_shapes()[type_], element, list(element))
+        found = self.instance(_shapes()[type_], element, list(element))
         return found if isinstance(found, Capability) else None
 
-    def _instance(
+    def instance(
         self, cls: type, element: etree._Element, children: Sequence[etree._Element]
     ) -> object | None:
         """An instance of the dataclass; None once anything has been rejected."""
@@ -322,7 +345,7 @@ class _Reading:
 
     def _read_child(self, field: Field, child: etree._Element) -> object:
         if field.nested:
-            return self._instance(field.type, child, list(child))
+            return self.instance(field.type, child, list(child))
         for name in child.attrib:
             self.reject(child, f"the attribute {_clipped(str(name))} is not known here")
         for inner in child:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from posixpath import dirname
 from typing import Annotated
 
@@ -33,7 +33,6 @@ _UUID_PREFIX = "mpath-"
 _HEAD = re.compile(r"/devices/virtual/nvme-subsystem/[^/]+/nvme(\d+)n(\d+)")
 _HIDDEN = re.compile(r"nvme(\d+)c\d+n(\d+)")
 _CONTROLLER = re.compile(r"nvme(\d+)")
-_SCSI_DEVICE = re.compile(r"(.*/\d+:\d+:\d+:\d+)/block/")
 
 _PATH_STATES = {"A": "active", "F": "failed"}
 _GROUP_STATES = {"A": "active", "E": "enabled", "D": "disabled"}
@@ -80,6 +79,8 @@ def is_head(facts: DeviceFacts) -> bool:
 
 def head_of(facts: DeviceFacts, host: Host) -> DeviceFacts | None:
     """The head that a hidden NVMe disk is a path of: nvme1c0n1's is nvme1n1."""
+    if facts.attributes.get("hidden") != "1":
+        return None
     found = _HIDDEN.fullmatch(facts.kernel_name)
     head = host.block(f"nvme{found[1]}n{found[2]}") if found else None
     return head if head and is_head(head) else None
@@ -278,24 +279,22 @@ def _leg(
 ) -> Leg:
     disk = disks.get(word.device_number)
     told = checks.get(word.device_number)
-    path = Path(
-        state=word.state,
-        checker=told.checker_state if told else None,
-        failures=word.failures,
-        priority=told.priority if told else None,
-        marginal=told.marginal_state if told else None,
-    )
     if disk is None:
         scene.note("sysfs", f"path {word.device_number} of the kernel's table is no block device any more")
+        lost = Path(word.state, told.checker_state if told else None, failures=word.failures)
         # The kernel's word for it is that of the last I/O.
-        return Leg(path, usable=False, ends=Ends(None, None))
+        return Leg(lost, usable=False, ends=Ends(None, None))
     scsi = _scsi_device(disk, scene.host)
     driver = scsi or controller_of(disk, scene.host)
     transport = transport_of(disk, scene.host)
-    path = replace(
-        path,
+    path = Path(
+        state=word.state,
+        checker=told.checker_state if told else None,
         device_state=driver.text("state") if driver else None,
+        failures=word.failures,
+        priority=told.priority if told else None,
         ana_state=scsi.text("access_state") if scsi else None,
+        marginal=told.marginal_state if told else None,
         device=scene.name_of(disk),
         block=disk.devnode,
         address=address_of(disk),
@@ -305,8 +304,9 @@ def _leg(
 
 
 def _scsi_device(disk: DeviceFacts, host: Host) -> DeviceFacts | None:
-    found = _SCSI_DEVICE.match(disk.path)
-    return host.device(found[1]) if found else None
+    above, _, name = disk.path.rpartition("/block/")
+    found = host.device(above) if name else None
+    return found if found and found.subsystem == "scsi" else None
 
 
 def _head(facts: DeviceFacts, scene: Scene) -> Mpath:
@@ -369,7 +369,7 @@ KIND = CapabilityKind(
     members=members,
     attributes={
         **ATTRIBUTES,
-        "block": (*ATTRIBUTES["block"], "dm/uuid", "dm/name", "dm/suspended", "wwid", "ana_state"),
+        "block": (*ATTRIBUTES["block"], "dm/uuid", "dm/name", "dm/suspended", "hidden", "wwid", "ana_state"),
         "scsi": ("state", "access_state"),
         "nvme": (*ATTRIBUTES["nvme"], "cntlid"),
         "nvme-subsystem": ("iopolicy",),

@@ -13,7 +13,6 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import F_GETLK, F_UNLCK, F_WRLCK, fcntl
 from pathlib import Path
@@ -127,7 +126,7 @@ def read_text(
         raise FactError(SOURCE, f"no answer within {timeout_seconds:g} s: busy or stopped") from error
     except OSError as error:
         raise FactError(SOURCE, f"the connection broke: {error.strerror or error}") from error
-    return printable(answer.partition(b"\0")[0], keep="\n\t")
+    return printable(answer.partition(b"\0")[0], keep="\n")
 
 
 def _is_locked(pid_file: Path) -> bool:
@@ -210,21 +209,20 @@ def parse_maps(text: str) -> tuple[MultipathdMap, ...]:
     return tuple(_map(record) for record in answer.records("maps"))
 
 
-# `            "vend" : "ACME",`: one key a line, and a blank before the colon.
-_STRING_LINE = re.compile(r'^([ \t]*"\w+" : )"(.*)"(,?)$', re.MULTILINE)
+# `            "vend" : "AC"ME",`: one key a line, a blank before the colon, and in the value what needs
+# an escape.
+_BARE_LINE = re.compile(r'^([ \t]*"\w+" : )"([^"\\\n]*["\\].*)"(,?)$', re.MULTILINE)
 
 
 def _decoded(text: str) -> object:
-    r"""The JSON, its strings escaped first where that may matter: multipathd does not do it (print.c).
+    r"""The JSON, its strings escaped first, which multipathd does not do (print.c).
 
     A vendor, product or alias stands as it is between the first quote and the last of its line: the alias
-    `odd\x20name` would break the JSON, and `a\tb` would not mean what it says. Lines of another form
-    (JSON that went through another program) are left alone.
+    `odd\x20name` would break the JSON, `a\tb` not mean what it says, and a product `", "pri" : "` add
+    keys of its own. Lines of another form (JSON that went through another program) are left alone.
     """
-    if "\\" not in text:
-        with suppress(ValueError):
-            return json.loads(text)
-    return json.loads(_STRING_LINE.sub(lambda found: f"{found[1]}{json.dumps(found[2])}{found[3]}", text))
+    escaped = _BARE_LINE.sub(lambda found: f"{found[1]}{json.dumps(found[2])}{found[3]}", text)
+    return json.loads(escaped, strict=False)
 
 
 class _Record:

@@ -321,7 +321,7 @@ def _archive_files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
-                if name.is_absolute() :
+                if name.is_absolute() or ".." in name.parts:
                     raise RecordingError(f"{path}: its member {member.name!r} points outside")
                 # The archive may hold the files themselves or one folder of them.
                 wanted = name.name in (DEVICES, *_TEXTS) and len(name.parts) <= 2  # noqa: PLR2004

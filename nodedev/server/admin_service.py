@@ -37,4 +37,5 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             notes=[proto.note(note) for note in snapshot.notes],
             capabilities=sorted(kind.type for kind in kinds()),
             starting=not self._engine.published.is_set(),
+            events=self._engine.events,
         )

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -26,7 +27,7 @@ def ask(channel: grpc.Channel, service: str, method: str, request: dict[str, obj
     pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
     found = pool.FindServiceByName(service).FindMethodByName(method)
     message, answer = GetMessageClass(found.input_type), GetMessageClass(found.output_type)
-    call = channel.unary_unary(
+    call: grpc.UnaryUnaryMultiCallable[Message, Message] = channel.unary_unary(
         f"/{service}/{method}", lambda sent: sent.SerializeToString(), answer.FromString
     )
     return dict(MessageToDict(call(ParseDict(request, message())), preserving_proto_field_name=True))
@@ -54,9 +55,10 @@ def test_every_service_can_be_described(channel: grpc.Channel) -> None:
 def test_a_call_by_reflection(channel: grpc.Channel) -> None:
     """A loop device is found and read without any generated code."""
     listed = ask(channel, "nodedev.v1.DeviceService", "ListDevices", {"filter": {"capabilities": ["loop"]}})
-    (device,) = listed["devices"]  # type: ignore[misc]
-    assert device["name"] == "loop_loop0"
-    assert {"loop", "storage"} <= {kind for capability in device["capabilities"] for kind in capability}
+    devices = listed["devices"]
+    assert isinstance(devices, list)
+    assert [device["name"] for device in devices] == ["loop_loop0"]
+    assert {"loop", "storage"} <= {kind for capability in devices[0]["capabilities"] for kind in capability}
 
 
 def test_health_by_reflection(channel: grpc.Channel) -> None:

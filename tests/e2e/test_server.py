@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -103,19 +103,25 @@ def test_unknown_capability_is_refused(stub: DeviceServiceStub) -> None:
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=8))
 def test_any_page_sizes_give_the_same_list(stub: DeviceServiceStub, sizes: list[int]) -> None:
     """However the pages are cut, together they are the list, and so are the documents."""
-    devices, documents = list[str](), list[str]()
-    for method, request, got in (
-        (stub.ListDevices, pb.ListDevicesRequest, devices),
-        (stub.GetDeviceXml, pb.GetDeviceXmlRequest, documents),
-    ):
-        left, token = list(sizes), ""
+
+    def gather(
+        ask: Callable[[int, str], pb.ListDevicesResponse | pb.GetDeviceXmlResponse],
+    ) -> list[str]:
+        left, token, names = list(sizes), "", list[str]()
         while True:
             size = left.pop(0) if len(left) > 1 else left[0]
-            page = method(request(page_size=size, page_token=token))
-            got.extend(device.name for device in page.devices)
+            page = ask(size, token)
+            names.extend(device.name for device in page.devices)
             token = page.next_page_token
             if not token:
-                break
+                return names
+
+    devices = gather(
+        lambda size, token: stub.ListDevices(pb.ListDevicesRequest(page_size=size, page_token=token))
+    )
+    documents = gather(
+        lambda size, token: stub.GetDeviceXml(pb.GetDeviceXmlRequest(page_size=size, page_token=token))
+    )
     assert devices == documents == NAMES
 
 

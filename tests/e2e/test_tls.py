@@ -86,7 +86,9 @@ def test_without_a_certificate_nothing_is_answered(remote: Remote) -> None:
     """A client that shows none gets no connection; nodedev's own does not try."""
     credentials = grpc.ssl_channel_credentials(remote.authority.cert_pem.bytes())
     with grpc.secure_channel(remote.address, credentials) as channel:
-        call = channel.unary_unary("/nodedev.v1.AdminService/GetServerInfo")
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/nodedev.v1.AdminService/GetServerInfo"
+        )
         with pytest.raises(grpc.RpcError) as caught:
             call(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -97,8 +99,8 @@ def test_without_a_certificate_nothing_is_answered(remote: Remote) -> None:
 def test_the_command_line_connects(remote: Remote, nodedev: Nodedev) -> None:
     """HOST:PORT with the three files lists the remote host; without them the reason is told."""
     certificate = remote.certificate("ops.example.org")
-    options = ("--tls-cert", str(certificate.certificate), "--tls-key", str(certificate.key))
-    options += ("--tls-ca", str(certificate.authority))
+    files = {"cert": certificate.certificate, "key": certificate.key, "ca": certificate.authority}
+    options = [part for name, path in files.items() for part in (f"--tls-{name}", str(path))]
     found = nodedev("--connect", remote.address, *options, "list", "--cap", "loop", "-n", "-o", "name")
     assert (found.returncode, found.stdout) == (0, "loop_loop0\n")
     refused = nodedev("--connect", remote.address, "list")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodedev.facts import udev
@@ -54,17 +55,16 @@ def test_the_node_is_a_path() -> None:
 @pytest.mark.parametrize("line", ["V:2", "X:new", "E:novalue", "Z"])
 def test_what_is_not_known_is_not_guessed(line: str) -> None:
     """A line or version of a later udev is refused, for libudev to answer."""
-    with pytest.raises(ValueError, match="line|version|value"):
+    with pytest.raises(ValueError, match=r"line|version|value"):
         parse(f"I:1\n{line}\n")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Nothing else than ValueError comes of a damaged file."""
-    try:
+    with suppress(ValueError):
         assert parse(text).initialized
-    except ValueError:
-        pass
 
 
 def test_a_strange_file_is_left_to_libudev(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Tree:
         uevent: Mapping[str, str] | None = None,
         attributes: Mapping[str, str | bytes] | None = None,
         links: Mapping[str, str] | None = None,
+        *,
         udev: str | None = None,
     ) -> str:
         """Makes a device; a link's value is the sysfs path that it leads to."""
@@ -83,6 +84,7 @@ class Tree:
         number: str,
         attributes: Mapping[str, str | bytes] | None = None,
         links: Mapping[str, str] | None = None,
+        *,
         udev: str | None = "I:1\n",
         devtype: str = "disk",
     ) -> str:
@@ -98,7 +100,7 @@ class Tree:
         own = {"dev": number, "size": "2048", "ro": "0"}
         if devtype == "disk":
             own["queue/rotational"] = "1"
-        return self.device(path, "block", uevent, {**own, **(attributes or {})}, links, udev)
+        return self.device(path, "block", uevent, {**own, **(attributes or {})}, links, udev=udev)
 
     @staticmethod
     def link(link: Path, target: Path) -> None:
@@ -124,7 +126,7 @@ def storage(folder: Path) -> Tree:
         {"DRIVER": "ahci", "PCI_SLOT_NAME": "0000:00:04.0"},
         {"vendor": "0x1af4", "config": b"\xf4\x1a" * 128, "power/control": "auto"},
         {"driver": "bus/pci/drivers/ahci", "iommu_group": "kernel/iommu_groups/3"},
-        "I:1\nE:ID_VENDOR_FROM_DATABASE=Red Hat\n",
+        udev="I:1\nE:ID_VENDOR_FROM_DATABASE=Red Hat\n",
     )
     tree.link(tree.sysfs / "kernel/iommu_groups/3/devices/0000:00:04.0", tree.sysfs / pci.lstrip("/"))
     tree.device(
@@ -139,11 +141,13 @@ def storage(folder: Path) -> Tree:
         "8:0",
         {"holders/.keep": "", "slaves/.keep": ""},
         {"holders/dm-0": DM0, "device": SDA.removesuffix("/block/sda")},
-        "S:disk/by-path/pci-0\nS:disk/by-id/wwn-0x5\nI:31\nL:-5\nE:ID_SERIAL=360\nE:TAGS=:systemd:\nG:systemd\nQ:systemd\nV:1\n",
+        udev="S:disk/by-path/pci-0\nS:disk/by-id/wwn-0x5\nI:31\nL:-5\nE:ID_SERIAL=360\nE:TAGS=:systemd:\nG:systemd\nQ:systemd\nV:1\n",
     )
     for number in (1, 2, 10):
         tree.block(f"{SDA}/sda{number}", f"8:{number}", {"partition": str(number)}, devtype="partition")
-    tree.block(DM0, "253:0", {"dm/uuid": "mpath-360"}, {"slaves/sda": SDA}, "I:2\nE:DM_NAME=odd\\x20name\n")
+    tree.block(
+        DM0, "253:0", {"dm/uuid": "mpath-360"}, {"slaves/sda": SDA}, udev="I:2\nE:DM_NAME=odd\\x20name\n"
+    )
     tree.block(
         MD0,
         "9:0",
