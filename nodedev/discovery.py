@@ -110,7 +110,7 @@ class Discovery:
         return [
             facts.path
             for facts in present
-            if facts.path in self._listed and self._names.plain(facts.path) != _plain_name(facts, host)
+            if facts.path in self._listed and self._names.plain(facts.path) != plain_name(facts, host)
         ]
 
     def _draft(self, facts: DeviceFacts, host: Host) -> _Draft | None:
@@ -136,7 +136,7 @@ class Discovery:
         if name != plain:
             notes.append(Note("nodedev", f"another device has the name {plain}"))
         members = tuple(Relation(kind, scene.name_of(member)) for kind, member in _members(facts, host))
-        return _Draft(facts, name, self._parent(facts), tuple(capabilities), members, tuple(notes))
+        return _Draft(facts, name, self._parent(facts), tuple(capabilities), members, tuple(dict.fromkeys(notes)))
 
     def _parent(self, facts: DeviceFacts) -> str | None:
         if facts.path == _DMI:
@@ -179,7 +179,7 @@ class Discovery:
             links=facts.links,
             driver=facts.driver,
             device_number=facts.device_number if facts.subsystem == "block" else None,
-            generation=facts.number("diskseq"),
+            generation=generation(facts),
             capabilities=draft.capabilities,
             members=draft.members,
             holders=tuple(Relation(kind, name) for name, kind in sorted(holders.items())),
@@ -187,6 +187,12 @@ class Discovery:
         )
         self._devices[facts.path] = device
         return device
+
+
+def generation(facts: DeviceFacts) -> int | None:
+    """The kernel's diskseq (Linux 5.15), which its uevent file has too."""
+    text = facts.properties.get("DISKSEQ", "")
+    return int(text) if text.isdecimal() and facts.devtype == "disk" else None
 
 
 class _Names:
@@ -202,7 +208,7 @@ class _Names:
         known = self._names.get(facts.path)
         if known:
             return known
-        name = plain = _plain_name(facts, host)
+        name = plain = plain_name(facts, host)
         count = 1
         while name in self._paths:
             count += 1
@@ -226,7 +232,8 @@ class _Names:
         del self._plain[path]
 
 
-def _plain_name(facts: DeviceFacts, host: Host) -> str:
+def plain_name(facts: DeviceFacts, host: Host) -> str:
+    """The name by what the device is; another one's may be the same."""
     if facts.path == _DMI:
         return COMPUTER
     own = (kind.naming(facts, host) for kind in kinds() if kind.naming)

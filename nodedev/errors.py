@@ -15,6 +15,15 @@ class Violation:
     line: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One thing about the host that forbids a change: a claim's type, the device it is on, and a sentence."""
+
+    type: str
+    device: str
+    message: str
+
+
 class NodedevError(Exception):
     """Any refusal; `status` is the gRPC code's name, `reason` the stable UPPER_SNAKE word."""
 
@@ -27,6 +36,7 @@ class NodedevError(Exception):
         *,
         reason: str | None = None,
         violations: tuple[Violation, ...] = (),
+        obstacles: tuple[Obstacle, ...] = (),
         **metadata: str,
     ) -> None:
         super().__init__(message)
@@ -34,6 +44,7 @@ class NodedevError(Exception):
         if reason is not None:
             self.reason = reason
         self.violations = violations
+        self.obstacles = obstacles
         self.metadata = metadata
 
 
@@ -75,6 +86,13 @@ class AbortedError(NodedevError):
 
     status = "ABORTED"
     reason = "PAGE_TOKEN_EXPIRED"
+
+
+class AlreadyExistsError(NodedevError):
+    """Something else stands under that name, or on that identity."""
+
+    status = "ALREADY_EXISTS"
+    reason = "DEVICE_EXISTS"
 
 
 class OutOfRangeError(NodedevError):

@@ -61,6 +61,8 @@ class Inventory:
     def __init__(self, log_limit: int = LOG_LIMIT) -> None:
         self.revision = time.time_ns() // 1000
         self.notes: tuple[Note, ...] = ()
+        # What is known of devices from elsewhere than the host: whether they are defined.
+        self.annotate: Callable[[Device], Device] | None = None
         self._devices: dict[str, Device] = {}
         self._handles: dict[str, dict[str, None]] = {}
         self._snapshot: Snapshot | None = None
@@ -107,13 +109,23 @@ class Inventory:
         for wake in tuple(self._subscribers):
             wake()
 
+    def advance(self) -> int:
+        """A revision in which no device changed, but something kept beside them did: a pool's definition."""
+        self.revision += 1
+        self._snapshot = None
+        self._append(Batch(self.revision, ()))
+        for wake in tuple(self._subscribers):
+            wake()
+        return self.revision
+
     def _apply(self, devices: Iterable[Device], removed: Iterable[str]) -> Iterator[Change]:
         for name in removed:
             previous = self._devices.pop(name, None)
             if previous:
                 self._index(previous, present=False)
                 yield Change(ChangeKind.REMOVED, previous, previous)
-        for device in devices:
+        for found in devices:
+            device = self.annotate(found) if self.annotate else found
             previous = self._devices.get(device.name)
             if previous == device:
                 continue

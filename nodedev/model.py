@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from nodedev.errors import NotFoundError
 from nodedev.facts.host import DeviceFacts, Host, Note
+from nodedev.plan import Consent, Plan
 
 COMPUTER = "computer"
 
@@ -43,6 +45,8 @@ class Device:
 
     `device_number` is a block device's "MAJOR:MINOR".
     `generation` is the kernel's diskseq: another device under a reused name has another one.
+    A device that is `inactive` is not there, and could be started; a `persistent` one has a
+    definition, and with `autostart` is started with the service.
     """
 
     name: str
@@ -57,6 +61,9 @@ class Device:
     members: tuple[Relation, ...] = ()
     holders: tuple[Relation, ...] = ()
     notes: tuple[Note, ...] = ()
+    inactive: bool = False
+    persistent: bool = False
+    autostart: bool = False
 
     def capability(self, type_: str) -> Capability | None:
         """The device's capability of that type, if it has it."""
@@ -76,6 +83,52 @@ class Scene:
         self.notes.append(Note(source, message))
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a planner may ask: the devices as they are known, and the host as it is now.
+
+    `find` takes any handle and raises NotFoundError. `kernel` is the version of the kernel, (6, 1).
+    """
+
+    devices: Mapping[str, Device]
+    host: Host
+    find: Callable[[str], Device]
+    name_of: Callable[[DeviceFacts], str]
+    kernel: tuple[int, int]
+
+    def facts(self, device: Device) -> DeviceFacts:
+        """The device as it is now; raises NotFoundError when it is gone."""
+        path = (device.sysfs_path or "").removeprefix("/sys")
+        found = self.host.device(path) if path else None
+        if found is None:
+            raise NotFoundError(f"{device.name} is not there any more", handle=device.name)
+        return found
+
+
+Creating = Callable[[Capability, Site, Consent], Plan]
+Destroying = Callable[[Device, Site, Consent], Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """How devices of a capability are made and unmade.
+
+    `create` plans what a document asks for, `destroy` the end of a device. `same` tells whether a
+    device is the one that a document means. `identity` is what a definition of it is kept by, None
+    for a document that cannot be kept; `default_name` how it is called before it is there. `waiting`
+    gives those that are not there, though all that they are made of is.
+    `grace_seconds`: how long after its end such a device may come back by itself.
+    """
+
+    create: Creating
+    destroy: Destroying
+    same: Callable[[Capability, Device, Host], bool]
+    identity: Callable[[Capability], str | None]
+    default_name: Callable[[Capability], str]
+    waiting: Callable[[Site], Iterable[Capability]] = lambda _: ()
+    grace_seconds: float = 0.0
+
+
 Probe = Callable[[DeviceFacts, Scene], Capability | None]
 Naming = Callable[[DeviceFacts, Host], str | None]
 Relating = Callable[[DeviceFacts, Host], Iterable[tuple[str, DeviceFacts]]]
@@ -90,7 +143,8 @@ class CapabilityKind:
     libvirt's `{subsystem}_{sysname}[_{serial}]`; `members` the devices it is made of, with the
     relation's kind. `sources` are those whose failure is noted on each such device.
     `order` is the place among a device's capabilities: libvirt's own come first. One that does not
-    `lists` only adds to devices that another capability lists.
+    `lists` only adds to devices that another capability lists. `changing` is of those that can be
+    created and destroyed.
     """
 
     shape: type[Capability]
@@ -102,6 +156,7 @@ class CapabilityKind:
     naming: Naming | None = None
     members: Relating | None = None
     sources: tuple[str, ...] = ()
+    changing: Changing | None = None
 
     @property
     def type(self) -> str:

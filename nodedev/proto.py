@@ -33,7 +33,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 def device_message(device: Device) -> device_pb2.Device:
     """The device with its capabilities, relations and notes."""
-    return _filled(device, device_pb2.Device())
+    return filled(device, device_pb2.Device())
 
 
 def device_value(message: device_pb2.Device) -> Device:
@@ -57,15 +57,16 @@ def capability_value(message: capability_pb2.Capability) -> Capability:
 
 def relation(value: Relation) -> device_pb2.Relation:
     """One end of a relation."""
-    return _filled(value, device_pb2.Relation())
+    return filled(value, device_pb2.Relation())
 
 
 def note(value: Note) -> device_pb2.Note:
     """A note on a device or on the whole host."""
-    return _filled(value, device_pb2.Note())
+    return filled(value, device_pb2.Note())
 
 
-def _filled(value: object, message: M) -> M:
+def filled(value: object, message: M) -> M:
+    """The message with the fields of the same names of a dataclass in it, which must all be there."""
     cls: type = type(value)
     _filler(cls, message.DESCRIPTOR)(value, message)
     return message

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from posixpath import basename, dirname
 from typing import Annotated
 
-from nodedev.capabilities import _dm, loop, storage
+from nodedev.capabilities import _dm, _loops, storage
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.fields import Attribute, Element
 from nodedev.model import Capability, CapabilityKind, Scene
@@ -109,7 +109,7 @@ def is_block(facts: DeviceFacts, host: Host) -> bool:
     """Whether the device carries this capability."""
     if facts.subsystem != "block" or storage.is_storage(facts, host):
         return False
-    return kind_of(facts) != "loop" or loop.is_bound(facts)
+    return kind_of(facts) != "loop" or _loops.is_bound(facts)
 
 
 def kind_of(facts: DeviceFacts) -> str:

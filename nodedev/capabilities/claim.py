@@ -34,7 +34,8 @@ from dataclasses import dataclass
 from posixpath import dirname
 from typing import Annotated, TypeVar
 
-from nodedev.capabilities import _dm, mpath
+from nodedev.capabilities import _dm, _loops
+from nodedev.capabilities._nvme import head_of
 from nodedev.errors import FactError
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.facts.mounts import Mount, Swap
@@ -58,8 +59,6 @@ TYPES = (
 _HELD_BY = {"LVM": "lvm", "CRYPT": "crypt", _dm.PARTITION: "partition"}
 _MULTIPATH_MEMBER = "mpath_member"
 _KEEP_OFF = "DM_UDEV_DISABLE_OTHER_RULES_FLAG"
-# The kernel gives a new loop device the lowest free number; only one made by hand leaves a gap.
-_LOOP_GAP = 16
 
 T = TypeVar("T")
 
@@ -148,7 +147,7 @@ def _uses(facts: DeviceFacts, host: Host) -> Iterator[_Use]:
     """What is built on the device directly: holders, an NVMe head, loop devices."""
     for name in facts.holders:
         yield _held(name, host.block(name), host)
-    head = mpath.head_of(facts, host)
+    head = head_of(facts, host)
     if head:
         yield _Use("path", head)
     for name in _naming(facts, host.once(_named).loops):
@@ -282,7 +281,7 @@ def _named(host: Host) -> _Named:
         mounts=_indexed(((mount.source, mount) for mount in anonymous), host),
         swaps=_indexed(((swap.path, swap) for swap in host.swaps.values()), host),
         loops=_indexed(
-            ((loop.attributes["loop/backing_file"], loop.kernel_name) for loop in _loops(host)), host
+            ((loop.attributes["loop/backing_file"], loop.kernel_name) for loop in _loops.bound(host)), host
         ),
     )
 
@@ -303,21 +302,6 @@ def _number(path: str, host: Host) -> str | None:
     except FactError:
         return None
     return found.device_number if found else None
-
-
-def _loops(host: Host) -> Iterator[DeviceFacts]:
-    """The bound loop devices.
-
-    A loop device leaves no trace on what is behind it, so they are gone through by number; a pass that
-    reads only some devices can do that too.
-    """
-    number = missing = 0
-    while missing < _LOOP_GAP:
-        loop = host.block(f"loop{number}")
-        missing = 0 if loop else missing + 1
-        number += 1
-        if loop and "loop/backing_file" in loop.attributes:
-            yield loop
 
 
 KIND = CapabilityKind(

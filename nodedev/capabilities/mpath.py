@@ -14,6 +14,7 @@ from posixpath import dirname
 from typing import Annotated
 
 from nodedev.capabilities import _dm
+from nodedev.capabilities._nvme import HEAD, is_head
 from nodedev.capabilities._paths import Group, Leg, Path, Redundancy, health_of, redundancy_of, usable
 from nodedev.capabilities._transport import (
     ATTRIBUTES,
@@ -30,8 +31,6 @@ from nodedev.fields import Element
 from nodedev.model import Capability, CapabilityKind, Scene
 
 _UUID_PREFIX = "mpath-"
-_HEAD = re.compile(r"/devices/virtual/nvme-subsystem/[^/]+/nvme(\d+)n(\d+)")
-_HIDDEN = re.compile(r"nvme(\d+)c\d+n(\d+)")
 _CONTROLLER = re.compile(r"nvme(\d+)")
 
 _PATH_STATES = {"A": "active", "F": "failed"}
@@ -72,25 +71,11 @@ def is_map(facts: DeviceFacts) -> bool:
     return facts.subsystem == "block" and _dm.is_multipath(facts)
 
 
-def is_head(facts: DeviceFacts) -> bool:
-    """Whether the device is the head of native NVMe multipath: only heads hang below the subsystem."""
-    return facts.subsystem == "block" and _HEAD.fullmatch(facts.path) is not None
-
-
-def head_of(facts: DeviceFacts, host: Host) -> DeviceFacts | None:
-    """The head that a hidden NVMe disk is a path of: nvme1c0n1's is nvme1n1."""
-    if facts.attributes.get("hidden") != "1":
-        return None
-    found = _HIDDEN.fullmatch(facts.kernel_name)
-    head = host.block(f"nvme{found[1]}n{found[2]}") if found else None
-    return head if head and is_head(head) else None
-
-
 def paths_of(facts: DeviceFacts, host: Host) -> Iterator[DeviceFacts]:
     """The disks that a map or head has in sysfs as its paths."""
     if is_map(facts):
         yield from filter(None, map(host.block, facts.slaves))
-    elif head := _HEAD.fullmatch(facts.path):
+    elif head := HEAD.fullmatch(facts.path):
         for controller in _controllers(facts, host):
             # The middle number is the controller's own; until Linux 4.20 it was its cntlid.
             for number in (controller.kernel_name.removeprefix("nvme"), controller.text("cntlid")):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from posixpath import join, normpath
 from typing import Annotated
 
-from nodedev.capabilities import _dm, loop
+from nodedev.capabilities import _dm, _loops
 from nodedev.capabilities._libvirt import sysfs_string
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.fields import Element, Sub
@@ -101,7 +101,7 @@ def _libvirt_drive_type(facts: DeviceFacts, devnode: str) -> str | None:
 
 def _is_ours(facts: DeviceFacts, host: Host) -> bool:
     return (
-        loop.is_bound(facts)
+        _loops.is_bound(facts)
         or facts.text("md/array_state") not in _STOPPED
         or _dm.is_multipath(facts)
         or _dm.is_raid(facts, host)

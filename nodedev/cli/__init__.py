@@ -46,6 +46,8 @@ def _explain(error: Exception, *, debug: bool) -> None:
             for violation in error.violations:
                 if violation.message != error.message:
                     _complain(f"{violation.field}: {violation.message}".removeprefix(": "))
+            for obstacle in error.obstacles:
+                _complain(f"{obstacle.device}: {obstacle.message}".removeprefix(": "))
         case OSError():
             place = f"{error.filename}: " if error.filename else ""
             _complain(f"{place}{error.strerror or error}")

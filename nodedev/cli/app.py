@@ -14,13 +14,36 @@ _COMMANDS = {
     "tree": "tree:tree",
     "info": "info:info",
     "dumpxml": "xml:dumpxml",
+    "watch": "watch:watch",
+    "pool": "pool:pool",
+    "vol": "vol:vol",
+    "create": "change:create",
+    "destroy": "change:destroy",
+    "define": "definitions:define",
+    "undefine": "definitions:undefine",
+    "start": "definitions:start",
+    "autostart": "definitions:autostart",
     "validate": "xml:validate",
     "record": "record:record",
     "serve": "serve:serve",
     "completion": "completion:completion",
 }
 # What virsh calls them.
-_ALIASES = {"nodedev-list": "list", "nodedev-dumpxml": "dumpxml", "nodedev-info": "info"}
+_ALIASES = {
+    "nodedev-list": "list",
+    "nodedev-dumpxml": "dumpxml",
+    "nodedev-info": "info",
+    "nodedev-event": "watch",
+    "nodedev-create": "create",
+    "nodedev-destroy": "destroy",
+    "nodedev-define": "define",
+    "nodedev-undefine": "undefine",
+    "nodedev-start": "start",
+    "nodedev-autostart": "autostart",
+}
+# pool-list is `pool list`; where virsh's verb is another one, it stands here.
+_GROUPS = ("pool", "vol")
+_VERBS = {"pool-destroy": "stop"}
 
 
 class _Commands(click.Group):
@@ -30,8 +53,14 @@ class _Commands(click.Group):
         """The names that help shows."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, or of virsh's name."""
+        group, dash, verb = cmd_name.partition("-")
+        if dash and group in _GROUPS:
+            found = self.get_command(ctx, group)
+            return (
+                found.get_command(ctx, _VERBS.get(cmd_name, verb)) if isinstance(found, click.Group) else None
+            )
         place = _COMMANDS.get(_ALIASES.get(cmd_name, cmd_name))
         if place is None:
             return None

@@ -76,6 +76,8 @@ def health(device: Device) -> str:
 
 def state(device: Device) -> str:
     """What the kernel says of a map, an array or another dm device."""
+    if device.inactive:
+        return "inactive"
     found = word(capability(device, "mpath", "raid"), "state")
     return found or word(capability(device, "block"), "device_mapper", "state")
 

@@ -36,6 +36,12 @@ def _size_bytes(device: Device) -> str:
     return "" if size_bytes is None else str(size_bytes)
 
 
+def _autostart(device: Device) -> str:
+    if not device.persistent:
+        return ""
+    return "yes" if device.autostart else "no"
+
+
 COLUMNS = {
     "NAME": Column(lambda device: device.name, "libvirt's node-device name"),
     "KIND": Column(devices.kind, "what it is first of all: mpath, raid, loop, disk, partition, ..."),
@@ -47,6 +53,8 @@ COLUMNS = {
     "USED-BY": Column(devices.used_by, "holders, mount points, swap, signatures"),
     "CAPABILITIES": Column(lambda device: ",".join(devices.capabilities(device)), "all capability types"),
     "PATHS": Column(devices.paths, "a map's usable paths of all", right=True),
+    "ACTIVE": Column(lambda device: "no" if device.inactive else "yes", "whether it is there"),
+    "AUTOSTART": Column(_autostart, "of a defined device: whether it is started with the service"),
     "PARENT": Column(lambda device: device.parent, "libvirt's parent"),
     "MAJ:MIN": Column(lambda device: device.device_number, "device number"),
     "DRIVER": Column(lambda device: device.driver, "kernel driver"),
@@ -92,7 +100,8 @@ def split(context: click.Context, parameter: click.Parameter, texts: tuple[str, 
 @click.option("-n", "--noheadings", is_flag=True, help="Leave the header out.")
 @click.option("-b", "--bytes", "exact", is_flag=True, help="Sizes in bytes.")
 @click.option("--tree", "as_tree", is_flag=True, help="As a tree, with the parents of those selected.")
-@click.option("--all", "everything", is_flag=True, help="Those that are defined but not there, too.")
+@click.option("--all", "everything", is_flag=True, help="Those that could be started, too.")
+@click.option("--inactive", is_flag=True, help="Only those that could be started.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def list_devices(
@@ -104,14 +113,16 @@ def list_devices(
     noheadings: bool,
     exact: bool,
     as_tree: bool,
-    everything: bool,  # noqa: ARG001  nothing can be defined yet
+    everything: bool,
+    inactive: bool,
     as_json: bool,
 ) -> None:
     """List devices."""
-    from nodedev.v1.device_service_pb2 import DeviceFilter  # noqa: PLC0415  start-up cost
+    from nodedev.v1 import device_service_pb2 as pb  # noqa: PLC0415  start-up cost
 
+    presence = pb.PRESENCE_INACTIVE if inactive else pb.PRESENCE_ALL if everything else pb.PRESENCE_ACTIVE
     with session.client() as client:
-        found = client.list_devices(DeviceFilter(capabilities=cap, parent=parent))
+        found = client.list_devices(pb.DeviceFilter(capabilities=cap, parent=parent, presence=presence))
         if as_json:
             emit_json(found)
             return

@@ -43,8 +43,11 @@ def boxes() -> bool:
 
 def emit(text: str) -> None:
     """Writes the text; a reader that has gone away (`| head`) ends the program quietly."""
+    # Unbuffered (PYTHONUNBUFFERED), Python takes what a pipe took for the whole, and drops the rest.
+    rest = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
     try:
-        sys.stdout.write(text)
+        while rest:
+            rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more at its end, and would complain there.

@@ -20,6 +20,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the sockets go; /run/nodedev for root, else $XDG_RUNTIME_DIR/nodedev.",
 )
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where definitions are kept; /var/lib/nodedev for root, else $XDG_STATE_HOME/nodedev.",
+)
 @click.option("--listen", metavar="HOST:PORT", help="TCP beside the sockets, with mutual TLS only.")
 @click.option("--tls-cert", type=_FILE, help="PEM certificate of this service.")
 @click.option("--tls-key", type=_FILE, help="PEM key of that certificate.")
@@ -31,6 +36,7 @@ def serve(
     session: Session,
     *,
     runtime_dir: Path | None,
+    state_dir: Path | None,
     listen: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -44,6 +50,7 @@ def serve(
     from nodedev.server.serve import TlsPort  # noqa: PLC0415
     from nodedev.server.serve import serve as run  # noqa: PLC0415
     from nodedev.server.sockets import runtime_folder  # noqa: PLC0415
+    from nodedev.server.state import state_folder  # noqa: PLC0415
 
     if session.address:
         raise click.UsageError("serve takes no --connect")
@@ -63,4 +70,6 @@ def serve(
     level = logging.DEBUG if session.debug else logging.INFO
     logging.basicConfig(level=level, format="nodedev: %(levelname)s: %(message)s")
     source, host = session.source()
-    asyncio.run(run(source, host, folder, tls))
+    # A recorded host has this host's definitions only if asked for.
+    state = state_dir or (state_folder() if source.live else None)
+    asyncio.run(run(source, host, folder, tls, state))

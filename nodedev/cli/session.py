@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from nodedev.client import Certificate, Client
+    from nodedev.client import Certificate, Client, DeviceWatch
     from nodedev.facts.host import Source
+    from nodedev.v1.device_service_pb2 import DeviceFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +37,53 @@ class Session:
     debug: bool
 
     @contextmanager
-    def client(self, *, read: bool = True) -> Iterator[Client]:
-        """A client of the service asked for, or of one in this process; `read` asks for devices in it.
+    def client(
+        self, *, read: bool = True, follow: bool = False, seconds: float | None = None
+    ) -> Iterator[Client]:
+        """A client of the service asked for, or of one in this process.
+
+        `read` asks for devices in it, `follow` for their changes; `seconds` is the time for each call.
+        """
+        with self._service(read=read, follow=follow) as address:
+            from nodedev.client import CALL_SECONDS, Client  # noqa: PLC0415
+
+            with Client(address, self._certificate(), seconds or CALL_SECONDS) as client:
+                yield client
+
+    @contextmanager
+    def watch(self, wanted: DeviceFilter | None = None, after: int = 0) -> Iterator[DeviceWatch]:
+        """A watch of the service asked for, or of one in this process that follows the host."""
+        with self._service(follow=True) as address:
+            from nodedev.client import DeviceWatch  # noqa: PLC0415
+
+            yield DeviceWatch(address, wanted, after=after, certificate=self._certificate())
+
+    @contextmanager
+    def _service(self, *, read: bool = True, follow: bool = False) -> Iterator[str]:
+        """The address of the service.
 
         Modules are imported here, at the latest: gRPC takes longer to load than help to print.
         """
         # gRPC's own messages, as of forks or of sockets that refuse, say nothing to a user.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from nodedev.client import Client  # noqa: PLC0415
+        # A service within this process has no log of its own; without a handler Python prints it.
+        if self.debug:
+            logging.basicConfig(level=logging.DEBUG)
+        else:
+            logging.getLogger("nodedev").addHandler(logging.NullHandler())
         from nodedev.server.sockets import answers, candidates  # noqa: PLC0415
 
         address = self.address
         if address is None and self.recording is None:
             address = next((f"unix:{path}" for path in candidates() if answers(path)), None)
         if address is not None:
-            with Client(address, self._certificate()) as client:
-                yield client
+            yield address
             return
         from nodedev.server.inprocess import in_process  # noqa: PLC0415
 
         source, name = self.source()
-        with in_process(source, name, read=read) as private, Client(private) as client:
-            yield client
+        with in_process(source, name, read=read, follow=follow) as private:
+            yield private
 
     def source(self) -> tuple[Source, str]:
         """The recording, or this host, and what to call it."""

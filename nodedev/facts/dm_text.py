@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nodedev.errors import FactError
-from nodedev.facts.text import printable
+from nodedev.facts.text import bytes_of, printable
 
 SOURCE = "dm"
 
@@ -32,10 +32,10 @@ class DmTarget:
 
 @dataclass(frozen=True, slots=True)
 class DmMap:
-    r"""One device-mapper device; `name` and `uuid` as the kernel holds them, not mangled.
+    r"""One device-mapper device; `name` and `uuid` as the kernel holds them.
 
-    `dmsetup create "odd name"` itself gives the kernel `odd\x20name`. Bytes that cannot be printed
-    stand as `\xNN`. A device without a live table has no targets.
+    `dmsetup create "odd name"` itself gives the kernel `odd\x20name`, as any program of libdm does. Bytes
+    that cannot be printed stand as `\xNN`. A device without a live table has no targets.
     """
 
     name: str
@@ -76,6 +76,42 @@ def without_keys(target_type: str, parameters: str) -> str:
     return parameters
 
 
+_MANGLED = re.compile(rb"\\x([0-9a-f]{2})")
+_NOT_WHITELISTED = re.compile(rb"[^0-9A-Za-z#+\-.:=@_]")
+
+
+def mangled(text: str) -> str:
+    r"""The name or uuid as libdm gives it to the kernel: `\xNN` for each byte not on its whitelist."""
+    return _NOT_WHITELISTED.sub(lambda found: b"\\x%02x" % found[0][0], bytes_of(text)).decode("ascii")
+
+
+def unmangled(text: str) -> str:
+    r"""The name or uuid as libdm and its users show it: multipathd's WWID is the map's uuid after this."""
+    return printable(_MANGLED.sub(lambda found: bytes([int(found[1], 16)]), bytes_of(text)))
+
+
+# No name that dmsetup prints begins so: the kernel refuses slashes.
+_VERBATIM = "/"
+
+
+def _shown(held: str) -> str:
+    r"""The kernel's name or uuid as dmsetup prints it: unmangled, `odd name` for the `odd\x20name` held.
+
+    dmsetup refuses to print any device of a host where one is held unmangled, "odd name" itself. Such a
+    one, and what could be taken for two fields or lines, is written as "/" and its mangled form.
+    """
+    plain = unmangled(held)
+    if mangled(plain) == held and ": " not in plain and not plain.startswith(_VERBATIM):
+        return plain
+    return _VERBATIM + mangled(held)
+
+
+def _held(shown: str) -> str:
+    if shown.startswith(_VERBATIM):
+        return unmangled(shown.removeprefix(_VERBATIM))
+    return mangled(shown)
+
+
 _NONE = "No devices found"
 _NAME_END = re.compile(r": |:$")
 _TARGET = re.compile(r"([0-9]+) ([0-9]+) ([^\s:]+)(?: (.*))?")
@@ -86,14 +122,15 @@ def format_text(maps: Iterable[DmMap]) -> tuple[str, str, str]:
     """The maps in dmsetup's words: table, status and info."""
     table, status, info = [], [], []
     for found in maps:
-        prefix = f"{found.name}: "
+        name = _shown(found.name)
+        prefix = f"{name}: "
         spans = [f"{prefix}{target.start} {target.length} {target.type} " for target in found.targets]
         table += [s + t.parameters for s, t in zip(spans, found.targets, strict=True)] or [prefix]
         status += [s + t.status for s, t in zip(spans, found.targets, strict=True)] or [prefix]
         live, suspended = "L" if found.targets else "-", "s" if found.suspended else "-"
         attributes = f"{live}-{suspended}{'r' if found.read_only else 'w'}"
         counts = f"{found.open_count}:{len(found.targets)}:{found.event_number}"
-        info.append(f"{found.name}:{found.uuid}:{found.device_number}:{counts}:{attributes}")
+        info.append(f"{name}:{_shown(found.uuid)}:{found.device_number}:{counts}:{attributes}")
     return _joined(table), _joined(status), _joined(info)
 
 
@@ -114,8 +151,8 @@ def parse_text(table: str, status: str, info: str) -> tuple[DmMap, ...]:
     statuses = _by_name([_line(line) for line in _lines(status)])
     return tuple(
         DmMap(
-            name=name,
-            uuid=printable(record[1][len(name) + 1 :].encode()),
+            name=_held(name),
+            uuid=_held(record[1][len(name) + 1 :]),
             device_number=f"{int(record[2])}:{int(record[3])}",
             suspended=record[8] == "s",
             read_only=record[9] == "r",
@@ -140,11 +177,11 @@ def _record(line: str) -> re.Match[str]:
 
 
 def _line(line: str) -> tuple[str, Span | None, str]:
-    """The name, the target's span and its text; a name may hold a colon and a blank itself."""
+    """The name, the target's span and its text; a name may hold a colon itself."""
     for end in _NAME_END.finditer(line, 1):
         name, rest = line[: end.start()], _TARGET.fullmatch(line, end.end())
         if rest:
-            return name, (int(rest[1]), int(rest[2]), rest[3]), printable((rest[4] or "").encode())
+            return name, (int(rest[1]), int(rest[2]), rest[3]), printable(rest[4] or "")
         if end.end() == len(line):
             return name, None, ""
     raise FactError(SOURCE, f"not a line of `dmsetup table` or `dmsetup status`: {line!r}")

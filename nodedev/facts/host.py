@@ -26,10 +26,15 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What stat(2) says of a path: the file system's device number (a node's own), and the inode."""
+    """What stat(2) says of a path: the file system's device number (a node's own), and the inode.
+
+    `kind` is file, block or other; like `size_bytes`, a file's, it is not known of a recorded host.
+    """
 
     device_number: str
     inode: int
+    kind: str | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,26 @@ class DeviceFacts:
         return self.attributes.get(attribute, "").strip() or None
 
 
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """Sysfs paths of devices to read again; `lost` when events were lost and only a scan can tell."""
+
+    paths: frozenset[str] = frozenset()
+    lost: bool = False
+
+
+class Watch(Protocol):
+    """Where hints come from: a live host, or a recording's stream of events."""
+
+    mode: str
+
+    def wait(self, timeout_seconds: float) -> Hints:
+        """The next hints; none when nothing happened within the time."""
+
+    def close(self) -> None:
+        """Ends the watch; a wait under way returns."""
+
+
 class Source(Protocol):
     """A host to read: a live one, or a recording. Raises FactError where a whole source is unreadable."""
 
@@ -143,6 +168,9 @@ class Source(Protocol):
 
     def identify(self, path: str) -> FileIdentity | None:
         """The file a path names now; None when there is none."""
+
+    def watch(self) -> Watch | None:
+        """What tells of changes from now on; None where there will be none."""
 
 
 class Lookup(Generic[T]):

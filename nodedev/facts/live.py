@@ -14,10 +14,11 @@ from time import monotonic
 from nodedev.errors import FactError
 from nodedev.facts import bounded, dm, dm_text, mounts, multipathd, udev
 from nodedev.facts.dm import DmMap
-from nodedev.facts.host import DeviceFacts, FileIdentity, Note
+from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.mounts import Mount, Swap
 from nodedev.facts.multipathd import MultipathdMap
 from nodedev.facts.sysfs import SYSFS, Entry, Sysfs, Wanted
+from nodedev.facts.watch import LiveWatch
 
 # An ioctl waits behind a table load of the same device; multipathd behind its reconfigure.
 DM_DEADLINE_SECONDS = 10.0
@@ -114,6 +115,10 @@ class LiveSource:
             lambda: _identify(path), STAT_DEADLINE_SECONDS, "stat", mount.mount_point if mount else ""
         )
 
+    def watch(self) -> Watch:
+        """The host's own events, of the subsystems asked for."""
+        return LiveWatch(self, self._wanted)
+
     def _recent_mounts(self) -> tuple[Mount, ...]:
         if self._mounts is None or monotonic() - self._mounts[0] > _MOUNTS_SECONDS:
             self._mounts = (monotonic(), tuple(mounts.read_mounts()))
@@ -144,4 +149,6 @@ def _identify(path: str) -> FileIdentity | None:
             return None
         raise FactError("stat", f"{path}: {os.strerror(error.errno or 0)}") from error
     number = found.st_rdev if stat.S_ISBLK(found.st_mode) else found.st_dev
-    return FileIdentity(f"{os.major(number)}:{os.minor(number)}", found.st_ino)
+    kind = "block" if stat.S_ISBLK(found.st_mode) else "file" if stat.S_ISREG(found.st_mode) else "other"
+    size_bytes = found.st_size if kind == "file" else None
+    return FileIdentity(f"{os.major(number)}:{os.minor(number)}", found.st_ino, kind, size_bytes)

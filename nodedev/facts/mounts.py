@@ -5,6 +5,7 @@ Both print blanks and backslashes in names as octal escapes: `\040 \011 \012 \13
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def read_swaps(*, path: Path = SWAPS) -> tuple[Swap, ...]:
 
 def _read(path: Path) -> str:
     try:
-        return printable(path.read_bytes(), keep="\n\t")
+        return os.fsdecode(path.read_bytes())
     except OSError as error:
         raise FactError(SOURCE, f"cannot read {path}: {error.strerror or error}") from error
 
@@ -78,9 +79,13 @@ _SWAP = re.compile(
 )
 
 
+def _lines(text: str) -> list[str]:
+    return [line for line in printable(text, keep="\n\t").split("\n") if line]
+
+
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """The mounts of a mountinfo file's text; raises FactError for a line that is none."""
-    return tuple(_mount(line) for line in text.split("\n") if line)
+    return tuple(_mount(line) for line in _lines(text))
 
 
 def _mount(line: str) -> Mount:
@@ -100,7 +105,7 @@ def _mount(line: str) -> Mount:
 def parse_swaps(text: str) -> tuple[Swap, ...]:
     """The swap areas of a /proc/swaps file's text; raises FactError for a line that is none."""
     # The kernel always prints the line of headings first.
-    return tuple(_swap(line) for line in text.split("\n")[1:] if line)
+    return tuple(_swap(line) for line in _lines(text)[1:])
 
 
 def _swap(line: str) -> Swap:

@@ -28,7 +28,7 @@ SYSTEMD = Path("/run/systemd/system")
 # multipathd itself gives up waiting for its lock after uxsock_timeout, by default 4 s.
 TIMEOUT_SECONDS = 4.0
 
-_COMMAND = b"show maps json\0"
+_SHOW_MAPS = "show maps json"
 _LENGTH = struct.Struct("@N")
 _FLOCK = struct.Struct("@hhqqi4x")
 # MAX_REPLY_LEN of mpath_cmd.h.
@@ -106,10 +106,23 @@ def read_text(
     pid_file: Path = PID_FILE,
     systemd: Path = SYSTEMD,
 ) -> str:
-    """The answer to "show maps json" as multipathd gives it, within the timeout; errors as read_maps.
+    """The answer to "show maps json" as multipathd gives it, within the timeout; errors as read_maps."""
+    return ask(_SHOW_MAPS, timeout_seconds, sockets=sockets, pid_file=pid_file, systemd=systemd)
+
+
+def ask(
+    command: str,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    *,
+    sockets: Sequence[str] = SOCKETS,
+    pid_file: Path = PID_FILE,
+    systemd: Path = SYSTEMD,
+) -> str:
+    """What multipathd answers to a command, within the timeout; errors as read_maps.
 
     The environment's MULTIPATH_SOCKET_NAME goes before `sockets`.
     """
+    data = command.encode() + b"\0"
     deadline = time.monotonic() + timeout_seconds
     named = os.environ.get("MULTIPATH_SOCKET_NAME")
     # Where systemd listens for multipathd, to connect would start it, and that makes maps.
@@ -117,7 +130,7 @@ def read_text(
         raise FactError(SOURCE, f"not running (no process holds {pid_file})")
     try:
         with _connected([named] if named else sockets, deadline) as peer:
-            _send(peer, _LENGTH.pack(len(_COMMAND)) + _COMMAND, deadline)
+            _send(peer, _LENGTH.pack(len(data)) + data, deadline)
             (length,) = _LENGTH.unpack(_receive(peer, _LENGTH.size, deadline))
             if not 0 < length < _REPLY_LIMIT_BYTES:
                 raise FactError(SOURCE, f"announces an answer of {length} bytes")
@@ -126,7 +139,7 @@ def read_text(
         raise FactError(SOURCE, f"no answer within {timeout_seconds:g} s: busy or stopped") from error
     except OSError as error:
         raise FactError(SOURCE, f"the connection broke: {error.strerror or error}") from error
-    return printable(answer.partition(b"\0")[0], keep="\n")
+    return printable(answer.partition(b"\0")[0], keep="\n\t")
 
 
 def _is_locked(pid_file: Path) -> bool:
@@ -198,7 +211,7 @@ def parse_maps(text: str) -> tuple[MultipathdMap, ...]:
     text = text.rstrip("\0 \n\t")
     if not text.startswith("{"):
         # uxlsnr.c: "fail", "timeout", "permission deny: need to be root".
-        raise FactError(SOURCE, f"answers {text[:200]!r} to `show maps json`")
+        raise FactError(SOURCE, f"answers {printable(text[:200])!r} to `show maps json`")
     try:
         document = _decoded(text)
     except (ValueError, RecursionError) as error:
@@ -239,7 +252,7 @@ class _Record:
 
     def text(self, key: str) -> str | None:
         value = self._values.get(key)
-        return value if isinstance(value, str) else None
+        return printable(value) if isinstance(value, str) else None
 
     def required(self, key: str) -> str:
         value = self.text(key)

@@ -22,7 +22,7 @@ from typing import IO
 from nodedev.errors import FactError, RecordingError
 from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, umockdev
 from nodedev.facts.dm import DmMap
-from nodedev.facts.host import DeviceFacts, FileIdentity, Note
+from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.manifest import Content, Manifest
 from nodedev.facts.mounts import Mount, Swap
 from nodedev.facts.multipathd import MultipathdMap
@@ -146,6 +146,10 @@ class RecordedSource:
     def swaps(self) -> Iterable[Swap]:
         """The active swap areas."""
         return mounts.parse_swaps(self._text(mounts.SOURCE, SWAPS))
+
+    def watch(self) -> Watch | None:
+        """A recording of one moment changes no more."""
+        return None
 
     def identify(self, path: str) -> FileIdentity | None:
         """The file a path named on the recorded host, if the recorder looked."""

@@ -12,15 +12,13 @@ import select
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from posixpath import basename
-from typing import Protocol
 
 from nodedev.errors import FactError
 from nodedev.facts import dm
-from nodedev.facts.host import Source
+from nodedev.facts.host import Hints, Source
 from nodedev.facts.multipathd import MultipathdMap
 from nodedev.facts.udev import Uevents
 
@@ -35,26 +33,6 @@ _MULTIPATHD_SECONDS = 5.0
 _MD_FILES = ("array_state", "degraded", "sync_action", "sync_completed", "dev-*/state")
 
 
-@dataclass(frozen=True, slots=True)
-class Hints:
-    """Sysfs paths of devices to read again; `lost` when events were lost and only a scan can tell."""
-
-    paths: frozenset[str] = frozenset()
-    lost: bool = False
-
-
-class Watch(Protocol):
-    """Where hints come from: a live host, or a recording's stream of events."""
-
-    mode: str
-
-    def wait(self, timeout_seconds: float) -> Hints:
-        """The next hints; none when nothing happened within the time."""
-
-    def close(self) -> None:
-        """Ends the watch; a wait under way returns."""
-
-
 class LiveWatch:
     """Everything a live host has to tell. To be started before the first scan, so that no event is missed.
 
@@ -64,7 +42,7 @@ class LiveWatch:
     def __init__(self, source: Source, subsystems: Iterable[str], *, buffer_bytes: int | None = None) -> None:
         self._source = source
         self._uevents = Uevents(subsystems, buffer_bytes=buffer_bytes)
-        self.mode = self._uevents.mode
+        self.mode: str = self._uevents.mode
         self._poll = select.poll()
         self._reports: dict[int, Callable[[], Iterable[str]]] = {}
         self._arrays: dict[str, list[int]] = {}

@@ -8,15 +8,17 @@ on reading; what is unknown is refused. A password has no place in it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from nodedev import xml
 from nodedev.errors import InvalidError, Violation
+from nodedev.facts.nodes import Permissions
 from nodedev.fields import Attribute, Element, Text
 from nodedev.pools import definition as defined
 from nodedev.pools.definition import Adapter, Definition, PciAddress
-from nodedev.pools.volumes import Permissions, Volume
+from nodedev.pools.volumes import Volume
 
 _BYTES = "bytes"
 _TARGET_DEVICE = re.compile(r"[a-z]{2,4}[0-9a-z]{0,8}", re.ASCII)
@@ -118,8 +120,8 @@ class _Pool:
     target: _Target | None = None
 
 
-def read_pool(text: bytes | str) -> Definition:
-    """The definition that a document is of.
+def read_pool(text: bytes | str, uuid_of: Callable[[str], str | None] = lambda _: None) -> Definition:
+    """The definition that a document is of; without a UUID in it that of the pool's name, or a new one.
 
     Errors: XML_INVALID, POOL_TYPE_UNKNOWN, POOL_NAME_INVALID, POOL_SOURCE_INVALID, POOL_TARGET_INVALID.
     """
@@ -128,14 +130,16 @@ def read_pool(text: bytes | str) -> Definition:
     name = defined.checked_name(pool.name)
     source = pool.source or _Source()
     _refuse_foreign(pool.type, source)
+    adapter = _adapter(source) if pool.type == "scsi" else None
+    portals, iqn = (_portals(source), _iqn(source)) if pool.type == "iscsi" else ((), None)
     return Definition(
         type=pool.type,
         name=name,
         target=defined.checked_target(pool.type, pool.target.path if pool.target else None),
-        uuid=defined.checked_uuid(pool.uuid),
-        adapter=_adapter(source) if pool.type == "scsi" else None,
-        portals=_portals(source) if pool.type == "iscsi" else (),
-        iqn=_iqn(source) if pool.type == "iscsi" else None,
+        uuid=defined.checked_uuid(pool.uuid or uuid_of(name)),
+        adapter=adapter,
+        portals=portals,
+        iqn=iqn,
         chap=_chap(source.auth) if source.auth else None,
     )
 
@@ -193,9 +197,7 @@ def _pci(address: _Pci) -> PciAddress:
         parts = (address.domain, address.bus, address.slot, address.function)
         return PciAddress(*(int(part or "0", 0) for part in parts))
     except ValueError:
-        raise defined.missing(
-            "/pool/source/adapter/parentaddr", "a PCI address in numbers", "scsi"
-        ) from None
+        raise defined.missing("/pool/source/adapter/parentaddr", "a PCI address in numbers", "scsi") from None
 
 
 def pool_xml(pool: Definition, capacity_bytes: int | None = None) -> str:

@@ -51,15 +51,6 @@ _SESSION = re.compile(r"/session\d+/")
 
 
 @dataclass(frozen=True, slots=True)
-class Permissions:
-    """A node's mode bits and owners, as numbers."""
-
-    mode: int
-    owner: int
-    group: int
-
-
-@dataclass(frozen=True, slots=True)
 class Constituent:
     """What a volume is made of: how, the device if it is one, and its node or file."""
 
@@ -133,7 +124,7 @@ def view(pool: Definition, devices: Devices) -> View:
 
 def offer(pool: Definition, device: Device, devices: Devices) -> Offer:
     """What a device is in a pool: a volume, something to be noted, or nothing."""
-    return _OFFERS[pool.type](pool, device, devices)
+    return None if device.inactive else _OFFERS[pool.type](pool, device, devices)
 
 
 def _maps(pool: Definition, device: Device, devices: Devices) -> Offer:
@@ -144,7 +135,8 @@ def _maps(pool: Definition, device: Device, devices: Devices) -> Offer:
         return Note(SOURCE, f"{device.name} has no block device")
     if found.implementation != "dm" and pool.target in MAP_FOLDERS:
         return Note(
-            SOURCE, f"{device.name} is native NVMe multipath, which has no name in {pool.target}, as {BY_ID} has"
+            SOURCE,
+            f"{device.name} is native NVMe multipath, without a name in {pool.target}; {BY_ID} has one",
         )
     return _volume(pool, device, devices, _link(device, pool.target))
 
@@ -169,25 +161,26 @@ def _loops(pool: Definition, device: Device, devices: Devices) -> Offer:
 def _luns(pool: Definition, device: Device, devices: Devices) -> Offer:
     """A disk of the source, or a map of such disks."""
     if device.capability("mpath"):
-        paths = [path for path in _paths(device, devices) if is_lun(pool, path, devices)]
-        if not paths:
-            return None
-        if pool.target in MAP_FOLDERS:
-            return _volume(pool, device, devices, _link(device, pool.target))
-        if pool.target == BY_ID:
-            shared = next(filter(None, (_shared_link(path, device) for path in paths)), None)
-            return _volume(pool, device, devices, shared) if shared else None
-        return None
+        return _lun_map(pool, device, devices)
     if not is_lun(pool, device, devices):
         return None
     above = map_of(device, devices)
-    if pool.target in MAP_FOLDERS:
-        if above:
-            return None
+    if pool.target in MAP_FOLDERS and above is None:
         return Note(SOURCE, f"{device.name} ({device.devnode}) is a LUN of this pool without a multipath map")
-    if pool.target == BY_ID and above and _shared_link(device, above):
-        return None
+    if above and (pool.target in MAP_FOLDERS or (pool.target == BY_ID and _shared_link(device, above))):
+        return None  # its map is there in its place
     return _volume(pool, device, devices, _link(device, pool.target))
+
+
+def _lun_map(pool: Definition, device: Device, devices: Devices) -> Offer:
+    """A map, where the target's names are those of maps; by-id ones are, as far as udev lets it have them."""
+    paths = (path for path in _paths(device, devices) if is_lun(pool, path, devices))
+    if pool.target in MAP_FOLDERS:
+        return _volume(pool, device, devices, _link(device, pool.target)) if any(paths) else None
+    if pool.target == BY_ID:
+        shared = next(filter(None, (_shared_link(path, device) for path in paths)), None)
+        return _volume(pool, device, devices, shared) if shared else None
+    return None
 
 
 _OFFERS: Mapping[str, Callable[[Definition, Device, Devices], Offer]] = {
@@ -286,9 +279,7 @@ def _volume(pool: Definition, device: Device, devices: Devices, link: str | None
 
 def _key(device: Device) -> str | None:
     """What the device is on any host; a loop device is the place in a file."""
-    mpath, raid, loop, storage = (
-        device.capability(type_) for type_ in ("mpath", "raid", "loop", "storage")
-    )
+    mpath, raid, loop, storage = (device.capability(type_) for type_ in ("mpath", "raid", "loop", "storage"))
     if isinstance(mpath, Mpath):
         return mpath.wwid
     if isinstance(raid, Raid):

@@ -34,7 +34,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             read_only=self._access.read_only(context),
             revision=snapshot.revision,
             device_count=len(snapshot.devices),
-            notes=[proto.note(note) for note in snapshot.notes],
+            notes=[proto.note(note) for note in (*snapshot.notes, *self._engine.state_notes)],
             capabilities=sorted(kind.type for kind in kinds()),
             starting=not self._engine.published.is_set(),
             events=self._engine.events,

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
 
 from nodedev import topology
-from nodedev.errors import NotFoundError
+from nodedev.errors import NotFoundError, PreconditionError
 from nodedev.inventory import Snapshot
 from nodedev.model import Device
 from nodedev.proto import device_message
+from nodedev.server.change_service import ChangeServicer
 from nodedev.server.engine import Engine
 from nodedev.server.filters import Filter
 from nodedev.server.paging import Page, Pages, expired
 from nodedev.server.watching import Watches
 from nodedev.v1 import device_service_pb2 as pb
-from nodedev.v1 import device_service_pb2_grpc
 from nodedev.xml import device_xml, validate
 
 
-class DeviceServicer(device_service_pb2_grpc.DeviceServiceServicer):
-    """The reading methods; one instance serves every port."""
+class DeviceServicer(ChangeServicer):
+    """All methods, the reading ones here; one instance serves every port."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, state: Path | None = None) -> None:
+        super().__init__(engine, state)
         self._pages = Pages()
+        self._wider_pages = Pages()
         self._watches = Watches(engine.inventory)
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: object) -> pb.ListDevicesResponse:  # noqa: ARG002, N802
         """Lists devices in the order of their names."""
-        page = self._pages.open(request, self._engine.snapshot)
+        page = await self._opened(request)
         found = filter(Filter.of(request.filter).passes, page.devices())
         return await page.fill(
             pb.ListDevicesResponse(),
@@ -38,21 +41,33 @@ class DeviceServicer(device_service_pb2_grpc.DeviceServiceServicer):
             lambda device: pb.ListDevicesResponse(devices=[device_message(device)]),
         )
 
+    async def _opened(self, request: pb.ListDevicesRequest) -> Page:
+        """The page, of the devices that are meant; those that are not there are looked for with each page."""
+        snapshot, presence = self._engine.snapshot, request.filter.presence
+        if presence not in (pb.PRESENCE_INACTIVE, pb.PRESENCE_ALL):
+            return self._pages.open(request, snapshot)
+        devices = {device.name: device for device in await self.inactive()}
+        if presence == pb.PRESENCE_ALL:
+            devices |= snapshot.devices
+        return self._wider_pages.open(request, replace(snapshot, devices=dict(sorted(devices.items()))))
+
     async def GetDevice(self, request: pb.GetDeviceRequest, context: object) -> pb.GetDeviceResponse:  # noqa: ARG002, N802
         """Reads one device by any handle."""
         self._engine.require_published()
-        device = self._engine.inventory.find(request.handle)
-        return pb.GetDeviceResponse(
-            device=device_message(device), revision=self._engine.inventory.revision
-        )
+        unlisted = await self._unlisted([request.handle])
+        device = unlisted.get(request.handle) or self._engine.inventory.find(request.handle)
+        return pb.GetDeviceResponse(device=device_message(device), revision=self._engine.inventory.revision)
 
     async def GetDeviceXml(self, request: pb.GetDeviceXmlRequest, context: object) -> pb.GetDeviceXmlResponse:  # noqa: ARG002, N802
         """The XML of the devices named, in that order, or of all."""
+        self._engine.require_published()
+        unlisted = await self._unlisted(request.handles)
         page = self._pages.open(request, self._engine.snapshot)
         found: Iterable[tuple[str, Device]] = ((device.name, device) for device in page.devices())
         if request.handles:
             start = page.offset()
-            named = (self._named(handle, page) for handle in request.handles[start : start + page.size + 1])
+            wanted = request.handles[start : start + page.size + 1]
+            named = (unlisted.get(handle) or self._named(handle, page) for handle in wanted)
             # All are looked up before the first pause: what is called by a handle may change in it.
             found = [(str(number), device) for number, device in enumerate(named, start + 1)]
         return await page.fill(
@@ -62,6 +77,22 @@ class DeviceServicer(device_service_pb2_grpc.DeviceServiceServicer):
                 devices=[pb.DeviceXml(name=device.name, xml=device_xml(device))]
             ),
         )
+
+    async def _unlisted(self, handles: Iterable[str]) -> Mapping[str, Device]:
+        """Those of the handles that are names of devices which are not there."""
+        missing = [handle for handle in handles if not self._knows(handle)]
+        if not missing:
+            return {}
+        return {device.name: device for device in await self.inactive() if device.name in missing}
+
+    def _knows(self, handle: str) -> bool:
+        try:
+            self._engine.inventory.find(handle)
+        except NotFoundError:
+            return False
+        except PreconditionError:
+            return True
+        return True
 
     def _named(self, handle: str, page: Page) -> Device:
         """The device of the page's snapshot; only the present one knows other handles than names."""

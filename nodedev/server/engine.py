@@ -11,7 +11,6 @@ from contextlib import suppress
 from nodedev.discovery import Discovery
 from nodedev.errors import UnavailableError
 from nodedev.facts.host import Host, Note, Source
-from nodedev.facts.watch import Watch
 from nodedev.inventory import Inventory, Snapshot
 
 # How long the reading thread waits for something to happen before it looks whether it is still wanted.
@@ -21,18 +20,20 @@ WAIT_SECONDS = 1.0
 class Engine:
     """Owns the source, the discovery and the inventory; `host` is what a person calls the host.
 
-    Discovery is used by one thread alone, the inventory only on the event loop. `open_watch` gives
-    what tells of changes, and `events` says where from; without it the host is read once.
+    Discovery is used by one thread alone, the inventory only on the event loop. Without
+    `follow` the host is read once; `events` says what tells of its changes.
     """
 
-    def __init__(self, source: Source, host: str, open_watch: Callable[[], Watch] | None = None) -> None:
+    def __init__(self, source: Source, host: str, *, follow: bool = True) -> None:
         self.source = source
         self.host = host
         self.inventory = Inventory()
         self.instance_id = uuid.uuid4().hex
         self.published = asyncio.Event()
         self.events = "none"
-        self._open_watch = open_watch
+        # What is wrong beside the host's own sources: definitions that could not be read.
+        self.state_notes: tuple[Note, ...] = ()
+        self._follow = follow
         self._discovery = Discovery()
         self._notes: dict[str, Note] = {}
 
@@ -69,7 +70,7 @@ class Engine:
         """The life of the thread that reads: everything once, then what changes."""
         try:
             # Before the scan, so that what happens during it is looked at again.
-            watch = self._open_watch() if self._open_watch else None
+            watch = self.source.watch() if self._follow else None
             self.events = watch.mode if watch else "none"
             self._survey(publications, resync=False)
             while watch and not publications.closed:

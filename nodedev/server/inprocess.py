@@ -15,23 +15,28 @@ from nodedev.server.access import Access
 from nodedev.server.engine import Engine
 from nodedev.server.service import Service
 from nodedev.server.sockets import LocalSocket, bind
+from nodedev.server.state import state_folder
 
 _LEAVE_SECONDS = 2.0
 
 
 @contextmanager
-def in_process(source: Source, host: str, *, read: bool = True) -> Iterator[str]:
+def in_process(source: Source, host: str, *, read: bool = True, follow: bool = False) -> Iterator[str]:
     """Serves the source and gives the address, once the host has been read unless `read` is false.
+
+    Changes of the host are followed only if asked for.
 
     Raises what keeps the source from being read at all.
     """
     with TemporaryDirectory(prefix="nodedev-") as folder:  # mode 0700
         path = Path(folder) / "private.sock"
         ready: Future[_Running] = Future()
+
+        async def serve() -> None:
+            await _serve(Engine(source, host, follow=follow), path, ready, read=read)
+
         # A daemon: a scan that hangs must not keep the process from ending.
-        thread = threading.Thread(
-            target=lambda: asyncio.run(_serve(source, host, path, ready, read=read)), daemon=True
-        )
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
         thread.start()
         try:
             yield _address(ready, path)
@@ -55,10 +60,10 @@ def _address(ready: Future[_Running], path: Path) -> str:
     return f"unix:{path}"
 
 
-async def _serve(source: Source, host: str, path: Path, ready: Future[_Running], *, read: bool) -> None:
+async def _serve(engine: Engine, path: Path, ready: Future[_Running], *, read: bool) -> None:
     running = _Running()
-    service = Service(Engine(source, host))
-    bind(service.port(Access(writable=True, recorded=not source.live)), LocalSocket(path, 0o600))
+    service = Service(engine, state_folder() if engine.source.live else None)
+    bind(service.port(Access(writable=True, recorded=not engine.source.live)), LocalSocket(path, 0o600))
     await service.start()
     work = asyncio.create_task(service.run() if read else running.stop.wait())
     published = asyncio.create_task(service.engine.published.wait())

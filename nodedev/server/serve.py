@@ -11,10 +11,8 @@ from pathlib import Path
 
 import grpc
 
-from nodedev.capabilities import attributes
 from nodedev.errors import InvalidError, PreconditionError
 from nodedev.facts.host import Source
-from nodedev.facts.watch import LiveWatch
 from nodedev.server.access import Access, Names
 from nodedev.server.engine import Engine
 from nodedev.server.service import Service
@@ -35,8 +33,10 @@ class TlsPort:
     names: Names
 
 
-async def serve(source: Source, host: str, folder: Path, tls: TlsPort | None = None) -> None:
-    """Serves the source until SIGTERM or SIGINT.
+async def serve(
+    source: Source, host: str, folder: Path, tls: TlsPort | None = None, state: Path | None = None
+) -> None:
+    """Serves the source until SIGTERM or SIGINT; `state` is the folder of definitions.
 
     Errors: SOCKET_IN_USE, SOCKET_PATH_INVALID, ADDRESS_UNUSABLE, TLS_INVALID, and what keeps the
     source from being read at all.
@@ -45,8 +45,7 @@ async def serve(source: Source, host: str, folder: Path, tls: TlsPort | None = N
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     recorded = not source.live
-    open_watch = (lambda: LiveWatch(source, attributes())) if source.live else None
-    service = Service(Engine(source, host, open_watch))
+    service = Service(Engine(source, host), state)
     with ExitStack() as claims:
         await asyncio.to_thread(folder.mkdir, mode=0o755, parents=True, exist_ok=True)
         for name, mode, group in ((READ_WRITE, 0o660, GROUP), (READ_ONLY, 0o666, None)):

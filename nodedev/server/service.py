@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 
 import grpc
 from grpc_health.v1.health import aio as health
@@ -17,13 +18,21 @@ from nodedev.server.admin_service import AdminServicer
 from nodedev.server.boundary import Boundary, Streams
 from nodedev.server.device_service import DeviceServicer
 from nodedev.server.engine import Engine
-from nodedev.v1 import admin_service_pb2, admin_service_pb2_grpc, device_service_pb2, device_service_pb2_grpc
+from nodedev.server.pool_service import PoolServicer, open_pools
+from nodedev.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    device_service_pb2,
+    device_service_pb2_grpc,
+    pool_service_pb2,
+    pool_service_pb2_grpc,
+)
 
 GRACE_SECONDS = 5.0
 
 _SERVICES = tuple(
     service.full_name
-    for file in (device_service_pb2.DESCRIPTOR, admin_service_pb2.DESCRIPTOR)
+    for file in (device_service_pb2.DESCRIPTOR, pool_service_pb2.DESCRIPTOR, admin_service_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
 _OPTIONS = (
@@ -37,11 +46,16 @@ _CALLS_AT_ONCE = 1024
 
 
 class Service:
-    """One engine, served on any number of ports that may do more or less."""
+    """One engine, served on any number of ports that may do more or less.
 
-    def __init__(self, engine: Engine) -> None:
+    `state` is the folder of what outlasts the service; without it definitions are forgotten.
+    """
+
+    def __init__(self, engine: Engine, state: Path | None = None) -> None:
         self.engine = engine
-        self._devices = DeviceServicer(engine)
+        self._devices = DeviceServicer(engine, state)
+        book, self._starting = open_pools(engine, state)
+        self._pools = PoolServicer(engine, book, self._starting)
         self._streams = Streams()
         self._health = health.HealthServicer()
         self._servers: list[grpc.aio.Server] = []
@@ -55,6 +69,7 @@ class Service:
             maximum_concurrent_rpcs=_CALLS_AT_ONCE,
         )
         device_service_pb2_grpc.add_DeviceServiceServicer_to_server(self._devices, server)
+        pool_service_pb2_grpc.add_StoragePoolServiceServicer_to_server(self._pools, server)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.engine, access), server)
         add_HealthServicer_to_server(self._health, server)
         health_service = HEALTH.services_by_name["Health"].full_name
@@ -72,14 +87,22 @@ class Service:
         """Reads and follows the host until cancelled, healthy once it is published."""
         engine = asyncio.create_task(self.engine.run())
         published = asyncio.create_task(self.engine.published.wait())
+        autostart: asyncio.Task[None] | None = None
         try:
             await asyncio.wait((engine, published), return_when=asyncio.FIRST_COMPLETED)
             if not engine.done():
                 await self._report(HealthCheckResponse.SERVING)
+                if self.engine.source.live:
+                    autostart = asyncio.create_task(self._autostart())
             await engine
         finally:
-            engine.cancel()
-            published.cancel()
+            for task in filter(None, (engine, published, autostart)):
+                task.cancel()
+
+    async def _autostart(self) -> None:
+        """Starts what is to be started with the service; devices first, as pools show them."""
+        await self._devices.autostart()
+        await self._starting.autostart()
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Lets calls under way finish and ends the streams."""

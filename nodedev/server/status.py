@@ -1,4 +1,7 @@
-"""Errors on the wire: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo, both ways."""
+"""Errors on the wire: google.rpc.Status with its details, both ways.
+
+ErrorInfo always; BadRequest for violations, PreconditionFailure for claims, RetryInfo while starting.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from collections.abc import Iterator
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from nodedev.errors import NodedevError, UnavailableError, Violation
+from nodedev.errors import NodedevError, Obstacle, UnavailableError, Violation
 
 DOMAIN = "nodedev"
 STARTING_RETRY_SECONDS = 1
@@ -32,6 +35,8 @@ def to_status(error: NodedevError) -> Status:
     details: list[Message] = [info]
     if error.violations:
         details.append(_bad_request(error.violations))
+    if error.obstacles:
+        details.append(_precondition_failure(error.obstacles))
     if isinstance(error, UnavailableError) and error.reason == UnavailableError.reason:
         retry = RetryInfo()
         retry.retry_delay.FromSeconds(STARTING_RETRY_SECONDS)
@@ -53,6 +58,20 @@ def _bad_request(violations: tuple[Violation, ...]) -> BadRequest:
     return bad
 
 
+def _precondition_failure(obstacles: tuple[Obstacle, ...]) -> PreconditionFailure:
+    """As many obstacles as fit; the last then says how many do not."""
+    failure = PreconditionFailure()
+    for count, obstacle in enumerate(obstacles):
+        failure.violations.add(
+            type=obstacle.type, subject=_short(obstacle.device), description=_short(obstacle.message)
+        )
+        if failure.ByteSize() > _DETAILS_LIMIT_BYTES - _INFO_LIMIT_BYTES:
+            del failure.violations[-1]
+            failure.violations.add(description=f"and {len(obstacles) - count} more")
+            break
+    return failure
+
+
 def _packed(detail: Message) -> AnyMessage:
     packed = AnyMessage()
     packed.Pack(detail)
@@ -68,16 +87,18 @@ def _short(text: str) -> str:
 
 def from_status(status: Status) -> NodedevError | None:
     """The error that a service sent; None for a status without our ErrorInfo."""
-    info, bad = ErrorInfo(), BadRequest()
+    info, bad, failure = ErrorInfo(), BadRequest(), PreconditionFailure()
     for detail in status.details:
         detail.Unpack(info)
         detail.Unpack(bad)
+        detail.Unpack(failure)
     if info.domain != DOMAIN:
         return None
     name = next((code.name for code in grpc.StatusCode if code.value[0] == status.code), "UNKNOWN")
     kind = next((kind for kind in _kinds(NodedevError) if kind.status == name), NodedevError)
     violations = tuple(Violation(found.field, found.description) for found in bad.field_violations)
-    error = kind(status.message, reason=info.reason, violations=violations)
+    obstacles = tuple(Obstacle(found.type, found.subject, found.description) for found in failure.violations)
+    error = kind(status.message, reason=info.reason, violations=violations, obstacles=obstacles)
     error.metadata = dict(info.metadata)
     return error
 

@@ -37,7 +37,7 @@ class Watches:
 
     async def watch(self, after: int, wanted: Filter) -> AsyncGenerator[pb.WatchDevicesResponse, None]:
         """The changes after a revision, for as long as somebody reads them."""
-        with self._admitted(), self._woken() as wake:
+        with self.admitted(), self.woken() as wake:
             cursor = after
             if after == 0:
                 snapshot = self._inventory.snapshot
@@ -59,7 +59,7 @@ class Watches:
                             response.resync = batch.resync
                             yield response
                         sent = cursor
-                elif sent != cursor or not await _within(wake, BOOKMARK_SECONDS):
+                elif sent != cursor or not await within(wake, BOOKMARK_SECONDS):
                     sent = cursor
                     yield pb.WatchDevicesResponse(revision=cursor)
 
@@ -83,7 +83,8 @@ class Watches:
         return self._made[batch.revision]
 
     @contextmanager
-    def _admitted(self) -> Iterator[None]:
+    def admitted(self) -> Iterator[None]:
+        """Counts a watch as long as it is open; TOO_MANY_WATCHERS."""
         if self._open >= WATCHERS_MAX:
             raise ExhaustedError(f"{WATCHERS_MAX} watches are open, and no more are served")
         self._open += 1
@@ -93,7 +94,8 @@ class Watches:
             self._open -= 1
 
     @contextmanager
-    def _woken(self) -> Iterator[asyncio.Event]:
+    def woken(self) -> Iterator[asyncio.Event]:
+        """An event that each new revision sets."""
         wake = asyncio.Event()
         unsubscribe = self._inventory.subscribe(wake.set)
         try:
@@ -124,7 +126,8 @@ def _split(
     yield response
 
 
-async def _within(event: asyncio.Event, seconds: float) -> bool:
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set before the time is over."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -150,13 +151,37 @@ def test_no_recording(nodedev: Nodedev, tmp_path: Path) -> None:
     assert (found.returncode, "RECORDING_INVALID" in found.stderr) == (1, True)
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    """`| head` ends the program without a word."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path, unbuffered: str) -> None:
+    """`| head` ends the program without a word, and with the exit code of SIGPIPE."""
     write_loops(tmp_path, 3000)
-    script = f"{sys.executable} -m nodedev --host {tmp_path} list | head -1"
-    found = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
-    assert found.stdout.startswith("NAME")
+    script = f"{sys.executable} -m nodedev --host {tmp_path} list | head -1; echo ${{PIPESTATUS[0]}}"
+    found = subprocess.run(
+        ["/bin/bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    assert found.stdout.split()[0] == "NAME"
+    assert found.stdout.split()[-1] == "141"
     assert found.stderr == ""
+
+
+def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
+    """Ctrl-C ends the program with 130 and no traceback."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nodedev", *HOST, "validate", str(fifo)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with fifo.open("w"):  # returns when the program has opened it, too
+        process.send_signal(signal.SIGINT)
+        assert [text.strip() for text in process.communicate()] == ["", ""]  # click ends the line of ^C
+    assert process.returncode == 130
 
 
 def test_completion_scripts(nodedev: Nodedev) -> None:

@@ -123,6 +123,7 @@ def test_roles() -> None:
     access = Access(writable=True, names=Names(frozenset({"admin"}), frozenset({"reader"})))
     read, write = "/nodedev.v1.DeviceService/ListDevices", "/nodedev.v1.Future/Create"
     assert (only_reads(read), only_reads(write)) == (True, False)
+    assert not only_reads("/grpc.health.v1.Health/Check")  # known, and does not say so
     access.admit(write, Caller("admin"))
     access.admit(read, Caller("reader"))
     with pytest.raises(PermissionDeniedError) as caught:

@@ -34,12 +34,20 @@ disks() {
   for number in $(seq "$1" "$2"); do truncate -s "$3" "/srv/disk$number.img"; bind "$number" "/srv/disk$number.img"; done
 }
 
-# array NAME LAST-DIGIT OPTION...: an MD array whose UUID is the same on every boot
+# create NAME OPTION...: an MD array
+create() {
+  local name=$1
+  shift
+  # mdadm gives udev a few seconds to make the link, and then fails with the array running
+  mdadm --create "/dev/md/$name" --run "$@" || log "mdadm says $?"
+  wait_for "/dev/md/$name" test -b "/dev/md/$name"
+}
+
+# array NAME LAST-DIGIT OPTION...: one whose UUID is the same on every boot
 array() {
   local name=$1 digit=$2
   shift 2
-  mdadm --create "/dev/md/$name" --homehost=nodedev-lab --uuid=6e6f6465:64657600:6c616200:0000000"$digit" --run "$@"
-  wait_for "/dev/md/$name" test -b "/dev/md/$name"
+  create "$name" --homehost=nodedev-lab --uuid=6e6f6465:64657600:6c616200:0000000"$digit" "$@"
 }
 
 synced() { ! grep -qE 'resync|recovery|PENDING|DELAYED' /proc/mdstat; }
@@ -128,8 +136,8 @@ array r5 3 --level=5 --raid-devices=3 --spare-devices=1 /dev/loop2 /dev/loop3 /d
 array broken 4 --level=1 --raid-devices=2 /dev/loop6 /dev/loop7
 array stripe 5 --level=0 --raid-devices=2 /dev/loop8 /dev/loop9
 array ten 6 --level=10 --raid-devices=4 /dev/loop10 /dev/loop11 /dev/loop12 /dev/loop13
-mdadm --create /dev/md/ddf --metadata=ddf --raid-devices=2 --run /dev/loop14 /dev/loop15
-mdadm --create /dev/md/volume --level=1 --raid-devices=2 --run /dev/md/ddf
+create ddf --metadata=ddf --raid-devices=2 /dev/loop14 /dev/loop15
+create volume --level=1 --raid-devices=2 /dev/md/ddf
 wait_for "arrays in sync" synced
 mdadm /dev/md/broken --fail /dev/loop7
 

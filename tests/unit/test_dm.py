@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodedev.errors import FactError
@@ -280,6 +279,16 @@ def test_any_bytes_are_printable(raw: bytes) -> None:
     text = printable(raw)
     assert text.isprintable()
     assert text.encode().decode() == text
+    assert printable(os.fsdecode(raw)) == text
+
+
+@given(st.text(st.characters()))
+@example("\ud800")
+@example("\udcff")
+def test_any_text_is_printable(text: str) -> None:
+    """Neither does text with halves of surrogate pairs."""
+    assert printable(text).isprintable()
+    assert printable(text).encode().decode() == printable(text)
 
 
 def test_a_key_in_the_kernel_never_gets_out() -> None:
@@ -388,10 +397,46 @@ def test_colons_part_name_and_uuid_where_a_table_says_so() -> None:
     ]
 
 
+def test_names_are_shown_unmangled_as_dmsetup_does() -> None:
+    """The kernel holds what libdm mangled, dmsetup prints what a person called it."""
+    text = (
+        "odd name: 0 8 zero \n",
+        "odd name: 0 8 zero \n",
+        "odd name:mpath-ATA disk/1:253:0:0:1:0:L--w\n",
+    )
+    (found,) = parse_text(*text)
+    assert (found.name, found.uuid) == (r"odd\x20name", r"mpath-ATA\x20disk\x2f1")
+    assert dm.format_text([found]) == text
+
+
+@pytest.mark.parametrize(
+    "name", [r"a:\x200\x208\x20zero\x20", r"\x2fa", "/", r"a\x0ab", r"a\x2Fb", "a:", ": 0 8 zero "]
+)
+def test_names_that_would_be_misread_are_recorded_safely(name: str) -> None:
+    """A name that looks like part of a line, or like the form for odd ones, comes back as it was."""
+    target = DmTarget(0, 8, "zero", "", "")
+    odd = DmMap(
+        name, name, "253:0", suspended=True, read_only=True, open_count=1, event_number=2, targets=(target,)
+    )
+    both = (odd, replace(odd, name="a", device_number="253:1"))
+    assert parse_text(*dm.format_text(both)) == both
+
+
+def test_names_that_dmsetup_refuses_are_recorded_too() -> None:
+    """A blank that the kernel holds bare is not the same name as a mangled one."""
+    bare = DmMap(
+        "odd name", "", "253:0", suspended=False, read_only=False, open_count=0, event_number=0, targets=()
+    )
+    both = (bare, replace(bare, name=r"odd\x20name", device_number="253:1"))
+    assert dm.format_text(both)[0].splitlines() == [r"/odd\x20name: ", "odd name: "]
+    assert parse_text(*dm.format_text(both)) == both
+
+
 PRINTABLE = st.text(st.characters(codec="utf-8").filter(str.isprintable))
-AWKWARD = st.lists(st.sampled_from(["a", "1", ":", " ", r"\x20", "-", "ä", ": "]), min_size=1).map("".join)
-# A name that itself reads like a line of a table cannot be told from one.
-NAMES = (PRINTABLE.filter(bool) | AWKWARD).filter(lambda name: not re.search(r": [0-9]+ [0-9]+ ", f"{name} "))
+AWKWARD = st.lists(
+    st.sampled_from(["a", "1", ":", " ", r"\x20", "-", "ä", ": ", "/", r"\x5c", "#"]), min_size=1
+).map("".join)
+NAMES = PRINTABLE.filter(bool) | AWKWARD
 NUMBERS = st.integers(min_value=0, max_value=2**63)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,7 @@ def test_bytes_that_are_no_text_are_shown_as_bytes(tmp_path: Path) -> None:
     path = tmp_path / "mountinfo"
     path.write_bytes(b"29 1 8:1 / /a\xff\x01 rw - ext4 /dev/sda1 rw\n")
     assert read_mounts(path=path)[0].mount_point == r"/a\xff\x01"
+    assert parse_mountinfo(os.fsdecode(path.read_bytes())) == read_mounts(path=path)
 
 
 def test_the_longest_mount_point_above_a_path_is_its_mount() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodedev.capabilities import attributes, mpath
+from nodedev.capabilities import _nvme, attributes, mpath
 from nodedev.capabilities._paths import Group, Leg, Redundancy, health_of, redundancy_of, usable
 from nodedev.capabilities._paths import Path as MapPath
 from nodedev.capabilities._transport import Ends
@@ -307,11 +307,11 @@ def test_head_of_a_hidden_path() -> None:
 
     assert hidden
     assert plain
-    head = mpath.head_of(hidden, host)
+    head = _nvme.head_of(hidden, host)
     assert head
     assert head.kernel_name == "nvme4n1"
-    assert mpath.head_of(plain, host) is None
-    assert mpath.head_of(replace(hidden, path=f"{plain.path.removesuffix('n1')}c0n1"), host) is None
+    assert _nvme.head_of(plain, host) is None
+    assert _nvme.head_of(replace(hidden, path=f"{plain.path.removesuffix('n1')}c0n1"), host) is None
 
 
 @pytest.mark.parametrize(
@@ -382,4 +382,4 @@ def test_facts_of_no_block_device() -> None:
     )
 
     assert not mpath.is_map(facts)
-    assert not mpath.is_head(facts)
+    assert not _nvme.is_head(facts)

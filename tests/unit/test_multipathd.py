@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from nodedev.errors import FactError
 from nodedev.facts.multipathd import MultipathdMap, parse_maps, read_maps, read_text
+from nodedev.facts.text import printable
 
 SIZE = struct.Struct("@N")
 
@@ -369,7 +370,7 @@ def test_no_maps_is_an_empty_list() -> None:
     assert parse_maps('{\n   "major_version": 0,\n   "minor_version": 1,\n   "maps": []\n}\n') == ()
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp"))))
+@given(st.text(st.characters(codec="utf-8").filter(str.isprintable)))
 @example(r"odd\x20name")
 @example(r"a\tb")
 @example('a", "uuid" : "b')
@@ -385,13 +386,13 @@ def test_names_that_multipathd_does_not_escape_are_recovered(name: str) -> None:
     assert found.groups == only(ANSWER).groups
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"))))
+@given(st.text(st.characters()))
 def test_json_that_another_program_wrote_is_read_by_its_own_escapes(name: str) -> None:
-    """A recording whose JSON was printed anew has proper escapes."""
+    """A recording whose JSON was printed anew has proper escapes; the unprintable is shown as bytes."""
     document = json.loads(ANSWER)
     document["maps"][0]["name"] = name
-    assert only(json.dumps(document, indent=2)).alias == name
-    assert only(json.dumps(document)).alias == name
+    assert only(json.dumps(document, indent=2)).alias == printable(name)
+    assert only(json.dumps(document)).alias == printable(name)
 
 
 @given(st.integers(min_value=0, max_value=len(ANSWER.rstrip()) - 1))

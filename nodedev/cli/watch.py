@@ -1,0 +1,122 @@
+"""`nodedev watch`: one line for each change, saying what changed, or the changes as JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+from google.protobuf.message import Message
+
+from nodedev.cli.listing import split
+from nodedev.cli.output import ABSENT, emit, plain
+from nodedev.cli.session import Session
+
+if TYPE_CHECKING:
+    from nodedev.client import DeviceWatch, Update
+
+
+@click.command("watch")
+@click.option(
+    "--cap", metavar="TYPE,...", multiple=True, callback=split, help="Only with one of these types."
+)
+@click.option(
+    "--since", metavar="REV", type=int, default=0, help="After this revision, not with all devices first."
+)
+@click.option("--json", "as_json", is_flag=True, help="Each change as one line of JSON.")
+@click.pass_obj
+def watch(session: Session, *, cap: tuple[str, ...], since: int, as_json: bool) -> None:
+    """Print changes as they happen, until interrupted.
+
+    The devices there are come first as added ones, but for a watch --since a revision.
+    """
+    from nodedev.v1.device_service_pb2 import DeviceFilter  # noqa: PLC0415  start-up cost
+
+    with session.watch(DeviceFilter(capabilities=cap), since) as watched:
+        asyncio.run(_print(watched, _json_lines if as_json else _lines))
+
+
+async def _print(watched: DeviceWatch, lines: Callable[[Update], Iterator[str]]) -> None:
+    async for update in watched:
+        emit("".join(f"{line}\n" for line in lines(update)))
+
+
+def _json_lines(update: Update) -> Iterator[str]:
+    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  start-up cost
+
+    from nodedev.v1.device_service_pb2 import DeviceChange, WatchDevicesResponse  # noqa: PLC0415
+
+    # One change a line, as in a stream of responses; the last one has the marks.
+    responses = [
+        WatchDevicesResponse(
+            revision=update.revision, changes=[DeviceChange(type=change.type, device=change.device)]
+        )
+        for change in update.changes
+    ] or [WatchDevicesResponse(revision=update.revision)]
+    responses[-1].snapshot_complete, responses[-1].resync = update.complete, update.resync
+    for response in responses:
+        yield MessageToJson(response, preserving_proto_field_name=True, ensure_ascii=False, indent=None)
+
+
+def _lines(update: Update) -> Iterator[str]:
+    from nodedev.cli import devices  # noqa: PLC0415  start-up cost
+    from nodedev.v1.device_service_pb2 import DeviceChange  # noqa: PLC0415
+
+    if update.resync:
+        yield f"{update.revision} resync: events were lost, the host was read anew"
+    for change in update.changes:
+        word = DeviceChange.Type.Name(change.type).removeprefix("TYPE_").lower()
+        about = ", ".join(filter(None, (devices.kind(change.device), devices.health(change.device))))
+        if change.before and change.type == DeviceChange.TYPE_CHANGED:
+            about = "; ".join(differences(change.before, change.device))
+        yield f"{update.revision} {word} {plain(change.device.name)}{f' {about}' if about else ''}"
+    if update.complete:
+        yield f"{update.revision} these are all"
+
+
+def differences(before: Message, after: Message, place: str = "") -> Iterator[str]:
+    """What differs, field by field: "mpath groups[1].paths[sda].state: active -> failed"."""
+    for field in after.DESCRIPTOR.fields:
+        here = f"{place}.{field.name}" if place else field.name
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if field.is_repeated:
+            if old != new:
+                yield from _list_differences(old, new, here)
+        elif field.message_type:
+            if old != new:
+                yield from differences(old, new, here)
+        elif (spelled := (_spelled(before, field.name), _spelled(after, field.name)))[0] != spelled[1]:
+            yield f"{here}: {spelled[0]} -> {spelled[1]}"
+
+
+def _list_differences(before: Iterable[object], after: Iterable[object], place: str) -> Iterator[str]:
+    old, new = _keyed(before), _keyed(after)
+    for key in dict.fromkeys((*old, *new)):
+        left, right = old.get(key), new.get(key)
+        if left is None or right is None:
+            yield f"{'+' if left is None else '-'}{place}[{key}]"
+        elif isinstance(left, Message) and isinstance(right, Message):
+            yield from differences(left, right, f"{place}[{key}]")
+
+
+def _keyed(items: Iterable[object]) -> dict[str, object]:
+    """The items by what tells them apart: a capability's type, a leg's device, or the place."""
+    keyed: dict[str, object] = {}
+    for number, item in enumerate(items):
+        if not isinstance(item, Message):
+            keyed[str(item)] = item
+        elif "kind" in item.DESCRIPTOR.oneofs_by_name:
+            type_ = item.WhichOneof("kind") or ""
+            keyed[type_] = getattr(item, type_)
+        else:
+            keyed[str(getattr(item, "device", "") or number)] = item
+    return keyed
+
+
+def _spelled(message: Message, field: str) -> str:
+    descriptor = message.DESCRIPTOR.fields_by_name[field]
+    if descriptor.has_presence and not message.HasField(field):
+        return ABSENT
+    value = getattr(message, field)
+    return plain(descriptor.enum_type.values_by_number[value].name if descriptor.enum_type else str(value))
