@@ -111,7 +111,7 @@ def create(wanted: Capability, site: Site, consent: Consent) -> Plan:
     loop = _checked(wanted)
     path = _path_of(loop)
     file = _file(path, loop, site.host)
-    locks = [f"file {file.device_number} {file.inode}"]
+    locks = [_lock(file)]
     found = _on(path, file, site.host)
     for other in found:
         if _range(other) == (loop.offset_bytes or 0, loop.size_limit_bytes or 0):
@@ -140,7 +140,7 @@ def destroy(device: Device, site: Site, consent: Consent) -> Plan:
     if device.generation is not None:
         arguments.append(("generation", str(device.generation)))
     step = Ioctl("LOOP_CLR_FD", node.path, tuple(arguments))
-    return Plan((step,), (device.name,), nodes=(node,))
+    return Plan((step,), (device.name, *_file_lock(facts, site.host)), nodes=(node,))
 
 
 def same(wanted: Capability, device: Device, host: Host) -> bool:
@@ -220,6 +220,19 @@ def _file(path: str, loop: Loop, host: Host) -> FileIdentity:
             path=path,
         )
     return found
+
+
+def _lock(file: FileIdentity) -> str:
+    return f"file {file.device_number} {file.inode}"
+
+
+def _file_lock(facts: DeviceFacts, host: Host) -> tuple[str, ...]:
+    """Keeps others from binding the file anew while it is being let go."""
+    try:
+        file = host.identify(facts.attributes.get("loop/backing_file", ""))
+    except FactError:
+        return ()
+    return (_lock(file),) if file else ()
 
 
 def _on(path: str, file: FileIdentity, host: Host) -> tuple[DeviceFacts, ...]:

@@ -30,7 +30,6 @@ from nodedev.facts.multipathd import MultipathdMap, MultipathdPath
 from nodedev.fields import Element
 from nodedev.model import Capability, CapabilityKind, Scene
 
-_UUID_PREFIX = "mpath-"
 _CONTROLLER = re.compile(r"nvme(\d+)")
 
 _PATH_STATES = {"A": "active", "F": "failed"}
@@ -39,31 +38,6 @@ _GROUP_STATES = {"A": "active", "E": "enabled", "D": "disabled"}
 _WITH_VALUE = frozenset({"pg_init_retries", "pg_init_delay_msecs", "queue_mode"})
 _UNSET = frozenset({"-", "undef"})
 _ANA_ORDER = ("optimized", "non-optimized", "inaccessible", "persistent-loss", "change")
-
-
-@dataclass(frozen=True, slots=True)
-class Mpath(Capability):
-    """One disk over several paths."""
-
-    TYPE = "mpath"
-
-    implementation: str | None = None
-    wwid: str | None = None
-    alias: str | None = None
-    state: str | None = None
-    health: str | None = None
-    redundancy: Redundancy | None = None
-    queueing: str | None = None
-    features: Annotated[tuple[str, ...], Element("feature")] = ()
-    hardware_handler: str | None = None
-    failback: str | None = None
-    io_policy: str | None = None
-    groups: Annotated[tuple[Group, ...], Element("group")] = ()
-
-    def handles(self) -> tuple[str, ...]:
-        """The WWID, the dm uuid and the alias."""
-        uuid = f"{_UUID_PREFIX}{self.wwid}" if self.wwid and self.implementation == "dm" else None
-        return tuple(filter(None, (self.wwid, uuid, self.alias)))
 
 
 def is_map(facts: DeviceFacts) -> bool:

@@ -80,6 +80,8 @@ def run(plan: Plan, device: str, release: Callable[[], None] = nothing) -> Ran:
             except OSError as error:
                 raise _refusal(error, step, device) from error
         keep = plan.held
+        if keep and ran.descriptor is not None:
+            loop_ioctls.unlock(ran.descriptor)
     finally:
         if ran.descriptor is not None and not keep:
             os.close(ran.descriptor)

@@ -93,6 +93,11 @@ def settle(descriptor: int, step: Ioctl) -> None:
     fcntl.ioctl(descriptor, _SET_STATUS64, replace(found, flags=kept | _flags(step)).packed())
 
 
+def unlock(descriptor: int) -> None:
+    """Lets others, this service too, lock a device whose descriptor stays open."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def detach(step: Ioctl, release: Callable[[], None]) -> bool:
     """Detaches the file; whether it is off, or else goes with the last opener.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -99,17 +99,32 @@ class Operations:
             return plan
 
         plan = await aside(planned)
-        if plan.existing is None and not validate_only:
-            with self._locks.held(plan.locks):
-                plan = await aside(planned)
-                if plan.existing is None:
-                    ran = await aside(lambda: execute.run(plan, plan.locks[0]))
-                    return Created(await self._arrived(wish, ran, until), plan.steps)
-        if plan.existing is None:
-            return Created(None, plan.steps)
-        path = f"/sys{plan.existing}"
-        device = await self._seen(lambda: self._named(path), until, "the device that is there")
-        return Created(device, (), existed=True)
+        if validate_only:
+            found = await self._existing(plan, until) if plan.existing else None
+            return Created(found, plan.steps, existed=found is not None)
+        with self._locks.held(plan.locks):
+            plan = await aside(planned)
+            if plan.existing:
+                return Created(await self._existing(plan, until), (), existed=True)
+            ran = await aside(lambda: execute.run(plan, plan.locks[0]))
+            return Created(await self._arrived(wish, ran, until), plan.steps)
+
+    async def _existing(self, plan: Plan, until: float) -> Device:
+        path = plan.existing or ""
+        return await self._fresh(path, await aside(lambda: self._generation(path)), until)
+
+    async def _fresh(self, path: str, generation: int | None, until: float) -> Device:
+        """The device at a sysfs path, when the inventory has the one of that generation."""
+
+        def find() -> Device | None:
+            device = self._named(f"/sys{path}")
+            return device if device and device.generation == generation and changing_of(device) else None
+
+        return await self._seen(find, until, path)
+
+    def _generation(self, path: str) -> int | None:
+        facts = Host(self._source).device(path)
+        return generation_of(facts) if facts else None
 
     async def destroy(
         self, handle: str, generation: int | None, consent: Consent, *, validate_only: bool, until: float
@@ -173,35 +188,26 @@ class Operations:
         """The device that was made, when the inventory has it; kept open if its life depends on that."""
         node = ran.node
         if node is None:
-            return await self._seen(lambda: self.present(wish), until, "the new device")
-        path = await aside(lambda: self._path_of(node))
+            return await self._seen(lambda: self._among_known(wish), until, "the new device")
+
+        def located() -> tuple[str, int | None]:
+            path = self._source.locate("block", os.path.basename(node)) or ""  # noqa: PTH119
+            return path, self._generation(path)
+
+        path, generation = await aside(located)
         if ran.descriptor is not None:
             self._held[f"/sys{path}"] = ran.descriptor
-        device = await self._seen(
-            lambda: found if (found := self._named(f"/sys{path}")) and self._is(wish, found) else None,
-            until,
-            node,
-        )
+        device = await self._fresh(path, generation, until)
         self._let_go()
         return device
 
-    def present(self, wish: Wish) -> Device | None:
+    async def present(self, wish: Wish) -> Device | None:
         """The device that a wish means, if the inventory has it."""
-        host = Host(self._source)
-        return next(
-            (
-                device
-                for device in self._inventory.snapshot.devices.values()
-                if wish.changing.same(wish.capability, device, host)
-            ),
-            None,
-        )
+        devices = tuple(self._inventory.snapshot.devices.values())
+        return await aside(lambda: _among(devices, wish, Host(self._source)))
 
-    def _is(self, wish: Wish, device: Device) -> bool:
-        return wish.changing.same(wish.capability, device, Host(self._source))
-
-    def _path_of(self, node: str) -> str | None:
-        return self._source.locate("block", os.path.basename(node))  # noqa: PTH119
+    def _among_known(self, wish: Wish) -> Device | None:
+        return _among(self._inventory.snapshot.devices.values(), wish, Host(self._source))
 
     async def _seen(self, find: Callable[[], T | None], until: float, what: str) -> T:
         """What the inventory shows, waited for."""
@@ -294,6 +300,11 @@ class Operations:
     def _require_live(self) -> None:
         if not self._source.live:
             raise PermissionDeniedError("a recorded host cannot be changed", reason="RECORDED_HOST")
+
+
+def _among(devices: Iterable[Device], wish: Wish, host: Host) -> Device | None:
+    same, wanted = wish.changing.same, wish.capability
+    return next((device for device in devices if same(wanted, device, host)), None)
 
 
 def _require_generation(device: Device, facts: DeviceFacts, wanted: int | None) -> None:

@@ -125,7 +125,7 @@ class Watch(Protocol):
         """The next hints; none when nothing happened within the time."""
 
     def close(self) -> None:
-        """Ends the watch; a wait under way returns."""
+        """Ends the watch; not while a wait is under way."""
 
 
 class Source(Protocol):

@@ -14,18 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from posixpath import dirname
 from sys import intern
 from typing import IO
 
 from nodedev.errors import FactError, RecordingError
-from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, umockdev
+from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, replay, umockdev
 from nodedev.facts.dm import DmMap
 from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.manifest import Content, Manifest
 from nodedev.facts.mounts import Mount, Swap
 from nodedev.facts.multipathd import MultipathdMap
+from nodedev.facts.replay import EVENTS, Event, Replay
 from nodedev.facts.sysfs import attribute_text, by_number, drop_bookkeeping, name_pattern, text_of
 
 DEVICES = "host.umockdev"
@@ -35,7 +37,7 @@ MULTIPATHD = "multipathd-maps.json"
 MOUNTS = "mountinfo"
 SWAPS = "swaps"
 
-_TEXTS = (MANIFEST, DM_TABLE, DM_STATUS, DM_INFO, MULTIPATHD, MOUNTS, SWAPS)
+_TEXTS = (MANIFEST, DM_TABLE, DM_STATUS, DM_INFO, MULTIPATHD, MOUNTS, SWAPS, EVENTS)
 # 50,000 LUNs with every attribute are about 1 GB; multipathd's own limit for a reply is 32 MiB.
 _DEVICES_LIMIT_BYTES = 4 << 30
 _TEXT_LIMIT_BYTES = 256 << 20
@@ -56,22 +58,22 @@ class RecordedSource:
     def __init__(
         self,
         place: str,
-        devices: Mapping[str, DeviceFacts],
+        devices: Iterable[DeviceFacts],
         texts: Mapping[str, bytes],
         manifest: Manifest,
-        subsystems: frozenset[str] | None = None,
+        attributes: Mapping[str, tuple[str, ...]] | None = None,
+        events: tuple[Event, ...] = (),
     ) -> None:
         self.place = place
         self.manifest = manifest
-        self._devices = devices
-        self._texts = texts
-        self._subsystems = subsystems
-        self._paths = {(facts.subsystem, facts.kernel_name): path for path, facts in devices.items()}
-        self._numbers = {
-            facts.device_number: path
-            for path, facts in devices.items()
-            if facts.subsystem == "block" and facts.device_number
-        }
+        self._texts = dict(texts)
+        self._attributes = attributes
+        self._events = events
+        self._devices: dict[str, DeviceFacts] = {}
+        self._paths: dict[tuple[str, str], str] = {}
+        self._numbers: dict[str, str] = {}
+        for facts in devices:
+            self._keep(facts)
 
     @classmethod
     def open(cls, path: Path, attributes: Mapping[str, tuple[str, ...]] | None = None) -> RecordedSource:
@@ -98,13 +100,15 @@ class RecordedSource:
                 **devices,
                 **{path: replace(devices[path], initialized=False) for path in unready},
             }
-        return cls(
-            str(path), devices, texts, about, frozenset(attributes) if attributes is not None else None
-        )
+        try:
+            events = replay.parse(texts.pop(EVENTS, b""))
+        except ValueError as error:
+            raise RecordingError(f"{path}/{EVENTS}, {error}") from error
+        return cls(str(path), devices.values(), texts, about, attributes, events)
 
     def scan(self) -> Iterator[DeviceFacts]:
         """Every recorded device of the subsystems asked for."""
-        wanted = self._subsystems
+        wanted = self._attributes
         return (facts for facts in self._devices.values() if wanted is None or facts.subsystem in wanted)
 
     def read(self, path: str) -> DeviceFacts | None:
@@ -148,8 +152,48 @@ class RecordedSource:
         return mounts.parse_swaps(self._text(mounts.SOURCE, SWAPS))
 
     def watch(self) -> Watch | None:
-        """A recording of one moment changes no more."""
-        return None
+        """The events that followed the snapshot; None where the recording is of one moment."""
+        return Replay(self._events, self._advance) if self._events else None
+
+    def _advance(self, event: Event) -> None:
+        """Makes the recorded host what it had become with an event."""
+        changed: dict[str, DeviceFacts] = {}
+        if event.devices:
+            stream = _Counted(BytesIO(event.devices.encode()), f"{self.place}/{EVENTS}", _TEXT_LIMIT_BYTES)
+            changed = dict(_parse_devices(stream, self._attributes))
+        for path in event.gone:
+            self._forget(path)
+        for facts in changed.values():
+            before = self._forget(facts.path)
+            self._keep(replace(facts, partitions=facts.partitions or (before.partitions if before else ())))
+        for path in {dirname(path) for path in (*event.gone, *changed)} | changed.keys():
+            self._renew_partitions(path, changed)
+        self._texts.update({name: text.encode() for name, text in event.texts.items()})
+        for name in ("_maps", "_multipathd"):
+            self.__dict__.pop(name, None)
+
+    def _keep(self, facts: DeviceFacts) -> None:
+        self._devices[facts.path] = facts
+        self._paths[facts.subsystem, facts.kernel_name] = facts.path
+        if facts.subsystem == "block" and facts.device_number:
+            self._numbers[facts.device_number] = facts.path
+
+    def _forget(self, path: str) -> DeviceFacts | None:
+        facts = self._devices.pop(path, None)
+        if facts:
+            self._paths.pop((facts.subsystem, facts.kernel_name), None)
+            if self._numbers.get(facts.device_number or "") == path:
+                del self._numbers[facts.device_number or ""]
+        return facts
+
+    def _renew_partitions(self, path: str, changed: Mapping[str, DeviceFacts]) -> None:
+        """Lists the partitions of a disk that are there now; an event tells of each by itself."""
+        disk = self._devices.get(path)
+        if disk is None or disk.subsystem != "block":
+            return
+        added = (facts.kernel_name for facts in changed.values() if dirname(facts.path) == path)
+        names = {name for name in (*disk.partitions, *added) if f"{path}/{name}" in self._devices}
+        self._devices[path] = replace(disk, partitions=by_number(names))
 
     def identify(self, path: str) -> FileIdentity | None:
         """The file a path named on the recorded host, if the recorder looked."""

@@ -12,17 +12,19 @@ import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from posixpath import dirname
 
 from nodedev.errors import FactError, RecordingError
-from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, recorded, umockdev
-from nodedev.facts.host import DeviceFacts, FileIdentity, Note
+from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, recorded, replay, umockdev
+from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.live import LiveSource
 from nodedev.facts.manifest import Content, Manifest
+from nodedev.facts.replay import EVENTS, Event
 from nodedev.facts.sysfs import SYSFS, Listing, attribute_text
 from nodedev.facts.umockdev import Stanza
 
@@ -107,10 +109,20 @@ _TOOLS = {
     "udevadm": ("udevadm", "--version"),
 }
 _TOOL_TIMEOUT_SECONDS = 5
+# How long a wait for events goes on before it is asked whether to follow still.
+_FOLLOW_SECONDS = 0.5
 
 
-def record(source: LiveSource, out: Path, *, proc: Path = Path("/proc")) -> Manifest:
+def record(
+    source: LiveSource,
+    out: Path,
+    *,
+    proc: Path = Path("/proc"),
+    following: Callable[[], bool] | None = None,
+) -> Manifest:
     """Records the source's host into a new folder, or a .tar.gz by that ending, and says what it holds.
+
+    With `following` the host's events after that are recorded too, until it answers False.
 
     A source that fails is a note in the manifest. Raises RecordingError where the path exists
     already or cannot be written.
@@ -121,7 +133,7 @@ def record(source: LiveSource, out: Path, *, proc: Path = Path("/proc")) -> Mani
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             folder = Path(temporary) / "recording"
             folder.mkdir(mode=0o700)
-            about = _Recorder(source, folder, proc).record()
+            about = _Recorder(source, folder, proc).record(following)
             if out.name.endswith((".tar.gz", ".tgz")):
                 archive = Path(temporary) / "archive"
                 _pack(folder, archive, out.name.removesuffix(".tgz").removesuffix(".tar.gz"))
@@ -145,15 +157,18 @@ class _Recorder:
         self.contents: dict[str, Content] = {}
         self.files: dict[str, FileIdentity | None] = {}
         self.uninitialized: list[str] = []
+        self._written: dict[str, DeviceFacts] = {}
 
-    def record(self) -> Manifest:
+    def record(self, following: Callable[[], bool] | None) -> Manifest:
         """Writes every file, the manifest last."""
+        # Before the snapshot, so that nothing falls between the two.
+        watch = self.source.watch() if following else None
         self._write(recorded.DEVICES, self._devices())
-        self._try(dm_text.SOURCE, self._maps)
-        self._try(multipathd.SOURCE, self._multipathd)
-        self._try("md", self._mdstat)
-        self._try(mounts.SOURCE, self._mounts)
-        self._try(mounts.SOURCE, lambda: self._copy(recorded.SWAPS, self.proc / "swaps"))
+        for name, text in self._texts(noting=True).items():
+            self._write(name, [text])
+        if watch and following:
+            self._write(EVENTS, self._events(watch, following))
+            watch.close()
         kernel = os.uname()
         about = Manifest(
             recorded=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -176,6 +191,7 @@ class _Recorder:
             if not facts.initialized:
                 self.uninitialized.append(path)
             self._identify(facts)
+            self._written[path] = facts
             yield umockdev.write(self._stanza(facts))
 
     def _paths(self) -> list[str]:
@@ -243,27 +259,101 @@ class _Recorder:
         try:
             self.files[path] = self.source.identify(path)
         except FactError as error:
-            self._note(error)
+            self._note(error.source, error)
 
-    def _maps(self) -> None:
+    def _texts(self, *, noting: bool) -> dict[str, bytes]:
+        """The other files as they are now; what could not be read is noted the first time."""
+        found: dict[str, bytes] = {}
+        reads: tuple[tuple[str, Callable[[], Mapping[str, bytes]]], ...] = (
+            (dm_text.SOURCE, self._maps),
+            (multipathd.SOURCE, lambda: {recorded.MULTIPATHD: multipathd.read_text().encode()}),
+            ("md", self._mdstat),
+            (mounts.SOURCE, self._mounts),
+            (mounts.SOURCE, lambda: {recorded.SWAPS: (self.proc / "swaps").read_bytes()}),
+        )
+        for source, read in reads:
+            try:
+                found.update(read())
+            except (FactError, FileNotFoundError) as error:
+                if noting:
+                    self._note(source, error)
+        return found
+
+    def _maps(self) -> Mapping[str, bytes]:
         texts = dm.format_text(self.source.maps())
-        for name, text in zip((recorded.DM_TABLE, recorded.DM_STATUS, recorded.DM_INFO), texts, strict=True):
-            self._write(name, [text.encode()])
+        names = (recorded.DM_TABLE, recorded.DM_STATUS, recorded.DM_INFO)
+        return {name: text.encode() for name, text in zip(names, texts, strict=True)}
 
-    def _multipathd(self) -> None:
-        self._write(recorded.MULTIPATHD, [multipathd.read_text().encode()])
-
-    def _mounts(self) -> None:
+    def _mounts(self) -> Mapping[str, bytes]:
         lines = (self.proc / "self" / "mountinfo").read_bytes().splitlines(keepends=True)
-        self._write(recorded.MOUNTS, map(without_options, lines))
+        return {recorded.MOUNTS: b"".join(map(without_options, lines))}
 
-    def _mdstat(self) -> None:
+    def _mdstat(self) -> Mapping[str, bytes]:
         # A kernel without MD has no such file.
-        if (self.proc / "mdstat").exists():
-            self._copy(MDSTAT, self.proc / "mdstat")
+        path = self.proc / "mdstat"
+        return {MDSTAT: path.read_bytes()} if path.exists() else {}
 
-    def _copy(self, name: str, path: Path) -> None:
-        self._write(name, [path.read_bytes()])
+    def _events(self, watch: Watch, following: Callable[[], bool]) -> Iterator[bytes]:
+        """The events as they come, each with what it left behind."""
+        start = time.monotonic()
+        texts = self._texts(noting=False)
+        while following():
+            hints = watch.wait(_FOLLOW_SECONDS)
+            if not (hints.paths or hints.lost):
+                continue
+            paths = self._paths() if hints.lost else self._around(hints.paths)
+            devices, gone = self._changed(paths)
+            now = self._texts(noting=False)
+            changed = {
+                name: text.decode(errors="replace") for name, text in now.items() if text != texts.get(name)
+            }
+            texts = now
+            yield replay.write(
+                Event(
+                    seconds=time.monotonic() - start,
+                    paths=tuple(sorted(hints.paths)),
+                    lost=hints.lost,
+                    devices=devices,
+                    gone=gone,
+                    texts=changed,
+                )
+            )
+
+    def _around(self, paths: Iterable[str]) -> set[str]:
+        """The devices and all that are related to them, now or when they were last written."""
+        around: set[str] = set()
+        waiting = list(paths)
+        while waiting:
+            path = waiting.pop()
+            if path in around:
+                continue
+            around.add(path)
+            facts = [found for found in (self.source.read(path), self._written.get(path)) if found]
+            for found in facts:
+                if found.subsystem != "block":
+                    continue
+                names = (*found.slaves, *found.holders)
+                located = (self.source.locate("block", name) for name in names)
+                waiting.extend(filter(None, located))
+                waiting.extend(f"{path}/{name}" for name in found.partitions)
+                if found.devtype == "partition":
+                    waiting.append(dirname(path))
+        return around
+
+    def _changed(self, paths: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+        """Those of the devices that are not as they were last written, as text, and those gone."""
+        stanzas: list[str] = []
+        gone: list[str] = []
+        for path in sorted(paths):
+            before, facts = self._written.get(path), self.source.read(path)
+            if facts is None:
+                if self._written.pop(path, None):
+                    gone.append(path)
+            elif facts != before:
+                self._identify(facts)
+                self._written[path] = facts
+                stanzas.append(umockdev.write(self._stanza(facts)).decode("utf-8", "replace"))
+        return "".join(stanzas), tuple(gone)
 
     def _write(self, name: str, chunks: Iterable[bytes]) -> None:
         digest, size = sha256(), 0
@@ -274,16 +364,11 @@ class _Recorder:
                 size += len(chunk)
         self.contents[name] = Content(digest.hexdigest(), size)
 
-    def _try(self, source: str, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except FactError as error:
-            self._note(error)
-        except FileNotFoundError as error:
+    def _note(self, source: str, error: FactError | OSError) -> None:
+        if isinstance(error, FactError):
+            self.notes.append(Note(error.source, error.message))
+        else:
             self.notes.append(Note(source, f"{error.filename}: {error.strerror}"))
-
-    def _note(self, error: FactError) -> None:
-        self.notes.append(Note(error.source, error.message))
 
 
 _OPTIONS = re.compile(rb"( - \S+ )(\S*) (r[ow])(?:,.*)?$", re.MULTILINE)

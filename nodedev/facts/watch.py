@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -48,12 +48,11 @@ class LiveWatch:
         self._arrays: dict[str, list[int]] = {}
         self._syncing: dict[str, float] = {}
         self._maps = dm.Events()
-        self._multipathd: Mapping[str, MultipathdMap] = {}
+        self._checked = self._check()
         self._multipathd_due = time.monotonic() + _MULTIPATHD_SECONDS
-        self._waker, self._wakee = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._register(self._wakee, select.POLLIN, lambda: ())
         self._register(self._uevents.fileno(), select.POLLIN, self._read_uevents)
-        for table in (_Table("/proc/self/mountinfo", self._mounted), _Table("/proc/swaps", self._swapped)):
+        self._tables = (_Table("/proc/self/mountinfo", self._mounted), _Table("/proc/swaps", self._swapped))
+        for table in self._tables:
             self._register(table.fd, select.POLLPRI, table.changed)
         if self._maps.descriptor is not None:
             self._register(self._maps.descriptor, select.POLLIN, self._changed_maps)
@@ -61,8 +60,13 @@ class LiveWatch:
             self._follow(str(folder.parent.resolve()).removeprefix("/sys"))
 
     def close(self) -> None:
-        """Ends the watch; a wait under way returns."""
-        os.write(self._waker, b"x")
+        """Ends the watch; not while a wait is under way."""
+        for path in tuple(self._arrays):
+            self._unfollow(path)
+        for table in self._tables:
+            os.close(table.fd)
+        self._maps.close()
+        self._uevents.close()
 
     def wait(self, timeout_seconds: float) -> Hints:
         """The next hints, collected until the host is quiet for a moment."""
@@ -118,11 +122,8 @@ class LiveWatch:
 
     def _follow(self, path: str) -> None:
         """Opens an array's files anew: after it was stopped and started the old ones tell nothing."""
-        for fd in self._arrays.pop(path, ()):
-            self._forget(fd)
-            os.close(fd)
-        self._syncing.pop(path, None)
-        fds = self._arrays.setdefault(path, [])
+        self._unfollow(path)
+        fds: list[int] = []
         for pattern in _MD_FILES:
             for file in Path(f"/sys{path}/md").glob(pattern):
                 with suppress(OSError):
@@ -130,8 +131,14 @@ class LiveWatch:
         for fd in fds:
             self._register(fd, select.POLLPRI, partial(self._array_changed, path, fd))
             self._array_changed(path, fd)
-        if not fds:
-            del self._arrays[path]
+        if fds:
+            self._arrays[path] = fds
+
+    def _unfollow(self, path: str) -> None:
+        for fd in self._arrays.pop(path, ()):
+            self._forget(fd)
+            os.close(fd)
+        self._syncing.pop(path, None)
 
     def _array_changed(self, path: str, fd: int) -> Iterable[str]:
         """Reads the file, without which the kernel does not notify again (T23)."""
@@ -156,11 +163,8 @@ class LiveWatch:
         return filter(None, (self._source.locate_number(number) for number in numbers))
 
     def _changed_multipathd(self) -> Iterable[str]:
-        try:
-            now = {found.wwid: found for found in self._source.multipathd()}
-        except FactError:
-            now = {}
-        before, self._multipathd = self._multipathd, now
+        before, now = self._checked, self._check()
+        self._checked = now
         changed = [
             found
             for wwid in before.keys() | now.keys()
@@ -168,6 +172,12 @@ class LiveWatch:
         ]
         names = (found.sysfs_name for found in changed)
         return filter(None, (self._source.locate("block", name) for name in names if name))
+
+    def _check(self) -> dict[str, MultipathdMap]:
+        try:
+            return {found.wwid: found for found in self._source.multipathd()}
+        except FactError:
+            return {}
 
     def _mounted(self) -> Iterable[tuple[object, str | None]]:
         """Each mount with the block device below it."""

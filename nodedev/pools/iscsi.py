@@ -287,9 +287,10 @@ def _ask(tools: Tools, arguments: tuple[str, ...], deadline: Deadline) -> Comple
 
 
 def _complaint(done: Completed) -> str:
-    """The last thing it said, on one line; no argument holds a secret, so no message does."""
+    """What it said of the cause, on one line; no argument holds a secret, so no message does."""
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    said = lines[-1][:_TEXT_MAX] if lines else "no reason given"
+    causes = [line for line in lines if "reported error" in line]
+    said = (causes or lines or ["no reason given"])[-1][:_TEXT_MAX]
     return f"{said} ({ISCSIADM} exit code {done.returncode})"
 
 

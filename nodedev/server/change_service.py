@@ -47,6 +47,7 @@ _OUTCOMES = {
 }
 
 T = TypeVar("T")
+R = TypeVar("R", pb.CreateDeviceResponse, pb.DestroyDeviceResponse, pb.StartDeviceResponse)
 
 
 class _Call(Protocol):
@@ -74,18 +75,13 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
         consent = Consent(overwrite=frozenset(request.overwrite))
         until = _until(context)
 
-        async def create() -> Created:
-            return await self._operations.create(
+        async def create() -> pb.CreateDeviceResponse:
+            done = await self._operations.create(
                 wish, consent, validate_only=request.validate_only, until=until
             )
+            return self._filled(pb.CreateDeviceResponse(existed=done.existed), done)
 
-        done = await self._once(request, request.request_id, create)
-        response = pb.CreateDeviceResponse(
-            existed=done.existed, steps=_steps(done.steps), revision=self._engine.inventory.revision
-        )
-        if done.device:
-            response.device.CopyFrom(device_message(done.device))
-        return response
+        return await self._once(request, request.request_id, create)
 
     async def DestroyDevice(  # noqa: N802
         self, request: pb.DestroyDeviceRequest, context: object
@@ -96,20 +92,13 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
         generation = request.generation if request.HasField("generation") else None
         until = _until(context)
 
-        async def destroy() -> Destroyed:
-            return await self._operations.destroy(
+        async def destroy() -> pb.DestroyDeviceResponse:
+            done = await self._operations.destroy(
                 request.handle, generation, consent, validate_only=request.validate_only, until=until
             )
+            return self._filled(pb.DestroyDeviceResponse(outcome=_OUTCOMES[done.outcome]), done)
 
-        done = await self._once(request, request.request_id, destroy)
-        response = pb.DestroyDeviceResponse(
-            outcome=_OUTCOMES[done.outcome],
-            steps=_steps(done.steps),
-            revision=self._engine.inventory.revision,
-        )
-        if done.device:
-            response.device.CopyFrom(device_message(done.device))
-        return response
+        return await self._once(request, request.request_id, destroy)
 
     async def DefineDevice(self, request: pb.DefineDeviceRequest, context: object) -> pb.DefineDeviceResponse:  # noqa: ARG002, N802
         """Keeps a document, so that the device can be started later."""
@@ -124,14 +113,14 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
         if twin and twin.name != definition.name:
             raise AlreadyExistsError(f"that device is defined already, as {twin.name}", device=twin.name)
         other = self._engine.inventory.snapshot.devices.get(definition.name)
-        present = self._operations.present(definition.wish)
+        present = await self._operations.present(definition.wish)
         if other and (present is None or other.name != present.name):
             raise AlreadyExistsError(f"{other.name} is another device", device=other.name)
         if known:
             definition = replace(definition, autostart=known.autostart)
         if not request.validate_only:
             await self._keep(definition)
-            present = self._operations.present(definition.wish)
+            present = await self._operations.present(definition.wish)
         return pb.DefineDeviceResponse(device=device_message(present or definition.device()))
 
     async def UndefineDevice(  # noqa: N802
@@ -146,7 +135,7 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
             return pb.UndefineDeviceResponse(existed=False)
         if not request.validate_only:
             await aside(lambda: self._definitions.drop(definition.name))
-            self._republish(definition)
+            await self._republish(definition)
         return pb.UndefineDeviceResponse(existed=True)
 
     async def StartDevice(self, request: pb.StartDeviceRequest, context: object) -> pb.StartDeviceResponse:  # noqa: N802
@@ -158,12 +147,7 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
             done = Created(device, (), existed=True)
         else:
             done = await self._start(definition, validate_only=request.validate_only, until=_until(context))
-        response = pb.StartDeviceResponse(
-            existed=done.existed, steps=_steps(done.steps), revision=self._engine.inventory.revision
-        )
-        if done.device:
-            response.device.CopyFrom(device_message(done.device))
-        return response
+        return self._filled(pb.StartDeviceResponse(existed=done.existed), done)
 
     async def SetDeviceAutostart(  # noqa: N802
         self,
@@ -181,7 +165,7 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
         definition = replace(definition, autostart=request.autostart)
         if not request.validate_only:
             await self._keep(definition)
-        present = self._operations.present(definition.wish)
+        present = await self._operations.present(definition.wish)
         return pb.SetDeviceAutostartResponse(device=device_message(present or definition.device()))
 
     async def autostart(self) -> None:
@@ -239,11 +223,11 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
 
     async def _keep(self, definition: Definition) -> None:
         await aside(lambda: self._definitions.keep(definition))
-        self._republish(definition)
+        await self._republish(definition)
 
-    def _republish(self, definition: Definition) -> None:
+    async def _republish(self, definition: Definition) -> None:
         """Tells watchers whether the active device is defined."""
-        device = self._operations.present(definition.wish)
+        device = await self._operations.present(definition.wish)
         if device:
             self._engine.inventory.publish([device])
 
@@ -252,6 +236,14 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
         if definition is None:
             return replace(device, persistent=False, autostart=False) if device.persistent else device
         return replace(device, persistent=True, autostart=definition.autostart)
+
+    def _filled(self, response: R, done: Created | Destroyed) -> R:
+        """The response with what every change tells."""
+        response.steps.extend(_steps(done.steps))
+        response.revision = self._engine.inventory.revision
+        if done.device:
+            response.device.CopyFrom(device_message(done.device))
+        return response
 
     async def _once(self, request: ProtoMessage, request_id: str, answer: Callable[[], Awaitable[T]]) -> T:
         if len(request_id) > _REQUEST_ID_MAX:
