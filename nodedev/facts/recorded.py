@@ -153,9 +153,9 @@ class RecordedSource:
 
     def watch(self) -> Watch | None:
         """The events that followed the snapshot; None where the recording is of one moment."""
-        return Replay(self._events, self._advance) if self._events else None
+        return Replay(self._events, self.advance) if self._events else None
 
-    def _advance(self, event: Event) -> None:
+    def advance(self, event: Event) -> None:
         """Makes the recorded host what it had become with an event."""
         changed: dict[str, DeviceFacts] = {}
         if event.devices:
