@@ -303,7 +303,8 @@ def _layout(level: str | None, number: int | None) -> str | None:
     match level:
         case "raid5" | "raid6":
             return _PARITY_LAYOUTS.get(number, str(number))
-        case "raid0" if number:
+        # mdadm leaves it at its UnSet, -1, where members of one size leave nothing to lay out.
+        case "raid0" if number > 0:
             return _RAID0_LAYOUTS.get(number, str(number))
         case _:
             return None

@@ -20,7 +20,7 @@ from pathlib import Path
 from posixpath import dirname
 
 from nodedev.errors import FactError, RecordingError
-from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, recorded, replay, umockdev
+from nodedev.facts import discretion, dm, dm_text, manifest, mounts, multipathd, recorded, replay, umockdev
 from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.live import LiveSource
 from nodedev.facts.manifest import Content, Manifest
@@ -65,34 +65,6 @@ SUBSYSTEMS = (
 
 MDSTAT = "mdstat"
 
-# CHAP names and passwords of iSCSI, DH-HMAC-CHAP and TLS keys of NVMe, and whatever is called alike.
-_SECRET = re.compile(r".*(?:passw|secret|username|chap|psk|private).*|tls_.*|.*_key", re.IGNORECASE)
-
-_SKIPPED_FOLDERS = frozenset(
-    {
-        "mq",  # CPU maps of each hardware queue
-        "msi_irqs",
-        "power",
-        "statistics",  # fc_host asks the adapter's firmware, and waits (scsi_transport_fc.c)
-        "trace",
-    }
-)
-_SKIPPED = re.compile(
-    r"""
-      uevent
-    | config | rom | vpd | resource\d+(?:_wc)?      # PCI: the device itself answers, or hangs
-    | hot_add                                       # zram-control: reading makes a device
-    | nuse                                          # NVMe, Linux 6.8: sends Identify Namespace
-    | em_buffer | em_message                        # AHCI: the enclosure's message buffer
-    | lpfc_xcvr_data | lpfc_.*stat_data.* | ctlreg | mbox       # lpfc: mailbox commands
-    | thermal_temp | sfp | fw_dump | optrom | nvram | dport_diagnostics  # qla2xxx: the same
-    | BRM_status | host_trace_buffer | fw_crash_buffer          # mpt3sas, megaraid_sas: firmware
-    | priority_stats                                # bcache: sorts all its buckets
-    """,
-    re.VERBOSE,
-)
-# virtio_blk asks the device each time (virtblk_get_id); udev keeps the answer as ID_SERIAL.
-_ASKED_OF_DEVICE = re.compile(r".*/virtio\d+/block/[^/]+/serial")
 # Binary attributes that the SCSI layer keeps from its own inquiries: no command is sent for them.
 _CACHED_BINARY = re.compile(r"inquiry|vpd_pg[0-9a-f]+")
 _BINARY_LIMIT_BYTES = 4096
@@ -211,9 +183,11 @@ class _Recorder:
         self._folder(facts.path, "", attributes, symlinks)
         for name, text in facts.attributes.items():
             # What a capability reads through a link is not below the device itself.
-            if not _is_left_out(f"{facts.path}/{name}"):
+            if not discretion.is_left_out(f"{facts.path}/{name}"):
                 attributes.setdefault(name, text.encode("utf-8", "surrogateescape") + b"\n")
-        properties = {name: value for name, value in facts.properties.items() if not _SECRET.fullmatch(name)}
+        properties = {
+            name: value for name, value in facts.properties.items() if not discretion.is_secret(name)
+        }
         if facts.links:
             properties["DEVLINKS"] = " ".join(facts.links)
         return Stanza(facts.path, facts.devnode, facts.links, properties, attributes, symlinks)
@@ -225,7 +199,9 @@ class _Recorder:
         if prefix and _is_device(listing):
             return
         for name in listing.files:
-            if _is_left_out(f"{path}/{prefix}{name}") or not self._is_text(f"{directory}{name}", name):
+            if discretion.is_left_out(f"{path}/{prefix}{name}") or not self._is_text(
+                f"{directory}{name}", name
+            ):
                 continue
             data = sysfs.data(f"{directory}{name}")
             if isinstance(data, bytes) and (len(data) <= _BINARY_LIMIT_BYTES or b"\0" not in data):
@@ -234,7 +210,7 @@ class _Recorder:
             if target := sysfs.link(f"{directory}{name}"):
                 symlinks[prefix + name] = target
         if prefix.count("/") < _DEPTH:
-            for name in listing.folders - _SKIPPED_FOLDERS:
+            for name in listing.folders - discretion.SKIPPED_FOLDERS:
                 self._folder(path, f"{prefix}{name}/", attributes, symlinks)
 
     def _is_text(self, path: str, name: str) -> bool:
@@ -286,7 +262,7 @@ class _Recorder:
 
     def _mounts(self) -> Mapping[str, bytes]:
         lines = (self.proc / "self" / "mountinfo").read_bytes().splitlines(keepends=True)
-        return {recorded.MOUNTS: b"".join(map(without_options, lines))}
+        return {recorded.MOUNTS: b"".join(map(discretion.without_options, lines))}
 
     def _mdstat(self) -> Mapping[str, bytes]:
         # A kernel without MD has no such file.
@@ -371,24 +347,8 @@ class _Recorder:
             self.notes.append(Note(source, f"{error.filename}: {error.strerror}"))
 
 
-_OPTIONS = re.compile(rb"( - \S+ )(\S*) (r[ow])(?:,.*)?$", re.MULTILINE)
-_USER = re.compile(rb"//[^/@]*@")
-
-
-def without_options(line: bytes) -> bytes:
-    """A line of mountinfo without what may hold a password: the file system's options, the source's user."""
-    return _OPTIONS.sub(lambda found: found[1] + _USER.sub(b"//", found[2]) + b" " + found[3], line)
-
-
 def _is_device(listing: Listing) -> bool:
     return "uevent" in listing.files or "subsystem" in listing.symlinks
-
-
-def _is_left_out(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return any(
-        (_SECRET.fullmatch(name), _SKIPPED.fullmatch(name), _ASKED_OF_DEVICE.fullmatch(path)),
-    )
 
 
 def _tool_versions() -> dict[str, str]:

@@ -129,7 +129,7 @@ def test_a_file_is_identified(tmp_path: Path) -> None:
     status = file.stat()
     number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     source = LiveSource({})
-    assert source.identify(str(file)) == FileIdentity(number, status.st_ino)
+    assert source.identify(str(file)) == FileIdentity(number, status.st_ino, "file", 0)
     assert source.identify(str(tmp_path / "none")) is None
     assert source.identify(str(file / "below")) is None
 

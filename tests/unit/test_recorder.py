@@ -11,11 +11,12 @@ import pytest
 
 from nodedev.capabilities import attributes
 from nodedev.errors import RecordingError
-from nodedev.facts import recorder
-from nodedev.facts.host import DeviceFacts
+from nodedev.facts import discretion
+from nodedev.facts.discretion import without_options
+from nodedev.facts.host import DeviceFacts, FileIdentity
 from nodedev.facts.live import LiveSource
 from nodedev.facts.recorded import DEVICES, MANIFEST, RecordedSource
-from nodedev.facts.recorder import record, without_options
+from nodedev.facts.recorder import record
 from tests.unit import trees
 from tests.unit.trees import ATTRIBUTES, LOOP0, MD0, SDA, SESSION, Tree
 
@@ -135,9 +136,9 @@ def test_long_binary_attributes_are_left_out(tree: Tree, tmp_path: Path) -> None
 def test_capabilities_read_nothing_that_is_left_out() -> None:
     """Whatever a capability declares is in a recording."""
     names = {f"/devices/x/{name}" for found in attributes().values() for name in found}
-    assert [name for name in sorted(names) if recorder._is_left_out(name)] == []  # noqa: SLF001
+    assert [name for name in sorted(names) if discretion.is_left_out(name)] == []
     folders = {part for name in names for part in name.split("/")[:-1]}
-    assert folders & recorder._SKIPPED_FOLDERS == set()  # noqa: SLF001
+    assert folders & discretion.SKIPPED_FOLDERS == set()
 
 
 def test_backing_files_are_identified(tree: Tree, tmp_path: Path) -> None:
@@ -148,7 +149,9 @@ def test_backing_files_are_identified(tree: Tree, tmp_path: Path) -> None:
     source = tree.source()
     record(source, tmp_path / "out", proc=tree.proc)
     recorded = RecordedSource.open(tmp_path / "out")
-    assert recorded.identify(str(file)) == source.identify(str(file)) is not None
+    was, told = source.identify(str(file)), recorded.identify(str(file))
+    assert was
+    assert told == FileIdentity(was.device_number, was.inode)
     gone = _devices(recorded)[LOOP0].attributes["loop/backing_file"]
     assert recorded.identify(gone) is None
 
