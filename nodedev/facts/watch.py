@@ -7,6 +7,7 @@ swaps, and linux/dm-ioctl.h (DM_DEV_ARM_POLL).
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import time
@@ -29,6 +30,7 @@ _COLLECT_SECONDS = 0.2
 _PROGRESS_SECONDS = 1.0
 # multipathd has no events over its socket; its checkers run every 5 s by default (multipath.conf(5)).
 _MULTIPATHD_SECONDS = 5.0
+_POLLING_SECONDS = 30.0
 
 _MD_FILES = ("array_state", "degraded", "sync_action", "sync_completed", "dev-*/state")
 
@@ -36,13 +38,18 @@ _MD_FILES = ("array_state", "degraded", "sync_action", "sync_completed", "dev-*/
 class LiveWatch:
     """Everything a live host has to tell. To be started before the first scan, so that no event is missed.
 
-    `mode` says where events come from: "udev", or "kernel" where no udevd runs.
+    `mode` says where events come from: "udev", "kernel" where no udevd runs, or "polling" where the
+    process gets none at all, as in some containers: then all is read again from time to time.
     """
 
     def __init__(self, source: Source, subsystems: Iterable[str], *, buffer_bytes: int | None = None) -> None:
         self._source = source
-        self._uevents = Uevents(subsystems, buffer_bytes=buffer_bytes)
-        self.mode: str = self._uevents.mode
+        self._uevents: Uevents | None = None
+        # libudev may be missing, or the network namespace one that no uevent reaches.
+        with suppress(ImportError, OSError):
+            self._uevents = Uevents(subsystems, buffer_bytes=buffer_bytes)
+        self.mode: str = self._uevents.mode if self._uevents else "polling"
+        self._scan_due = math.inf if self._uevents else time.monotonic() + _POLLING_SECONDS
         self._poll = select.poll()
         self._reports: dict[int, Callable[[], Iterable[str]]] = {}
         self._arrays: dict[str, list[int]] = {}
@@ -50,7 +57,8 @@ class LiveWatch:
         self._maps = dm.Events()
         self._checked = self._check()
         self._multipathd_due = time.monotonic() + _MULTIPATHD_SECONDS
-        self._register(self._uevents.fileno(), select.POLLIN, self._read_uevents)
+        if self._uevents:
+            self._register(self._uevents.fileno(), select.POLLIN, partial(self._read_uevents, self._uevents))
         self._tables = (_Table("/proc/self/mountinfo", self._mounted), _Table("/proc/swaps", self._swapped))
         for table in self._tables:
             self._register(table.fd, select.POLLPRI, table.changed)
@@ -66,7 +74,8 @@ class LiveWatch:
         for table in self._tables:
             os.close(table.fd)
         self._maps.close()
-        self._uevents.close()
+        if self._uevents:
+            self._uevents.close()
 
     def wait(self, timeout_seconds: float) -> Hints:
         """The next hints, collected until the host is quiet for a moment."""
@@ -75,7 +84,7 @@ class LiveWatch:
         now = time.monotonic()
         deadline = now + timeout_seconds
         while not paths and not self._lost and now < deadline:
-            due = min((deadline, self._multipathd_due, *self._syncing.values()))
+            due = min((deadline, self._multipathd_due, self._scan_due, *self._syncing.values()))
             self._collect(paths, due - now)
             now = time.monotonic()
             self._tick(paths, now)
@@ -97,7 +106,10 @@ class LiveWatch:
         return bool(ready)
 
     def _tick(self, paths: set[str], now: float) -> None:
-        """What is looked at by the clock: multipathd's checkers, and the progress of resyncs."""
+        """What is looked at by the clock: checkers, the progress of resyncs, all where no events come."""
+        if now >= self._scan_due:
+            self._scan_due = now + _POLLING_SECONDS
+            self._lost = True
         if now >= self._multipathd_due:
             paths.update(self._changed_multipathd())
             # A host of thousands of maps is asked less often: never more than a twentieth of the time.
@@ -115,8 +127,8 @@ class LiveWatch:
         del self._reports[fd]
         self._poll.unregister(fd)
 
-    def _read_uevents(self) -> Iterable[str]:
-        paths, lost = self._uevents.drain()
+    def _read_uevents(self, uevents: Uevents) -> Iterable[str]:
+        paths, lost = uevents.drain()
         self._lost = self._lost or lost
         return paths
 
