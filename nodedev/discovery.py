@@ -6,6 +6,7 @@ character outside [A-Za-z0-9] turned into `_`; the parent is the nearest listed 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from posixpath import dirname
 from nodedev.capabilities import kinds
 from nodedev.facts.host import DeviceFacts, Host, Note
 from nodedev.model import COMPUTER, Capability, Device, Relation, Scene
+
+_log = logging.getLogger(__name__)
 
 _DMI = "/devices/virtual/dmi/id"
 _NO_DMI = DeviceFacts(path=_DMI, subsystem="dmi", properties={}, attributes={}, symlinks={})
@@ -121,7 +124,12 @@ class Discovery:
         sources: list[str] = []
         listed = False
         for kind in kinds():
-            capability = kind.probe(facts, scene)
+            try:
+                capability = kind.probe(facts, scene)
+            except Exception:  # noqa: BLE001  one device that nobody foresaw must not hide the others
+                _log.exception("%s: the probe of %s failed", facts.path, kind.type)
+                scene.note("nodedev", f"its {kind.type} capability could not be made out; the log tells more")
+                continue
             if capability:
                 capabilities.append(capability)
                 sources.extend(kind.sources)
@@ -136,7 +144,9 @@ class Discovery:
         if name != plain:
             notes.append(Note("nodedev", f"another device has the name {plain}"))
         members = tuple(Relation(kind, scene.name_of(member)) for kind, member in _members(facts, host))
-        return _Draft(facts, name, self._parent(facts), tuple(capabilities), members, tuple(dict.fromkeys(notes)))
+        return _Draft(
+            facts, name, self._parent(facts), tuple(capabilities), members, tuple(dict.fromkeys(notes))
+        )
 
     def _parent(self, facts: DeviceFacts) -> str | None:
         if facts.path == _DMI:

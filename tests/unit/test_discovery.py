@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nodedev.capabilities import attributes
+from nodedev import discovery as discovery_module
+from nodedev.capabilities import attributes, kinds
 from nodedev.discovery import Discovery
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.facts.recorded import RecordedSource
 from nodedev.facts.replay import Event
-from nodedev.model import Device
+from nodedev.model import Capability, CapabilityKind, Device, Scene
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "san-basic"
 
@@ -127,3 +128,22 @@ def test_a_reused_kernel_name_is_another_device(source: RecordedSource) -> None:
     copy = {name: device for name, device in before.items() if name not in found.removed}
     copy.update(by_name(found.devices))
     assert copy == surveyed(source)
+
+
+def test_a_probe_that_fails_hides_no_device(source: RecordedSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device on which one capability's probe stumbles is listed with the others, and says so."""
+
+    def stumble(facts: DeviceFacts, _scene: Scene) -> Capability | None:
+        if facts.kernel_name == "loop0":
+            raise ValueError("unforeseen")
+        return None
+
+    broken = CapabilityKind(shape=Capability, probe=stumble, attributes={}, order=99)
+    before = surveyed(source)
+    monkeypatch.setattr(discovery_module, "kinds", lambda: (*kinds(), broken))
+    monkeypatch.setattr(Capability, "TYPE", "broken", raising=False)
+    after = surveyed(source)
+    assert after.keys() == before.keys()
+    assert [device.name for device in after.values() if device.notes != before[device.name].notes] == [
+        "loop_loop0"
+    ]
