@@ -12,15 +12,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from posixpath import dirname
 
-from nodedev.capabilities import kinds
+from nodedev.capabilities import kinds_of
 from nodedev.facts.host import DeviceFacts, Host, Note
-from nodedev.model import COMPUTER, Capability, Device, Relation, Scene
+from nodedev.model import COMPUTER, Capability, Device, Earlier, Relation, Scene
 
 _log = logging.getLogger(__name__)
 
 _DMI = "/devices/virtual/dmi/id"
 _NO_DMI = DeviceFacts(path=_DMI, subsystem="dmi", properties={}, attributes={}, symlinks={})
 _SYSFS = "/devices/"
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9]")
+# What a loop device says does not depend on the disk below its file, which may hold thousands of them.
+_BACKING = "backing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,13 @@ class Discovery:
             del waiting[path]
             before = self._devices.get(path)
             facts = host.device(path)
-            draft = self._draft(facts, host) if facts else None
+            draft = self._draft(facts, host, self._holding) if facts else None
             if draft:
                 related = self._relate(draft)
                 device = found[draft.name] = self._remember(draft)
                 if device != before:
                     waiting.update(self._paths_of(related))
-                    waiting.update(self._neighbours(device))
+                    waiting.update(self._dependents(device))
             elif before:
                 waiting.update(self._neighbours(before))
                 removed.append(self._forget(path))
@@ -104,6 +107,17 @@ class Discovery:
     def _neighbours(self, device: Device) -> dict[str, None]:
         """The sysfs paths of what the device is made of and of what is made of it."""
         return self._paths_of(relation.device for relation in (*device.members, *device.holders))
+
+    def _dependents(self, device: Device) -> dict[str, None]:
+        """The sysfs paths of the devices that say something else when this one does."""
+        holders = (relation.device for relation in device.holders if relation.kind != _BACKING)
+        return self._paths_of((*(relation.device for relation in device.members), *holders))
+
+    def _holding(self, facts: DeviceFacts) -> Iterator[tuple[str, Device]]:
+        """What an earlier pass found built on a device, with each one's sysfs path."""
+        for path in self._paths_of(self._holders.get(self._names.known(facts.path) or "", ())):
+            if path in self._devices:
+                yield path, self._devices[path]
 
     def _paths_of(self, names: Iterable[str]) -> dict[str, None]:
         return {path: None for name in names if (path := self._names.path(name)) in self._listed}
@@ -116,14 +130,14 @@ class Discovery:
             if facts.path in self._listed and self._names.plain(facts.path) != plain_name(facts, host)
         ]
 
-    def _draft(self, facts: DeviceFacts, host: Host) -> _Draft | None:
+    def _draft(self, facts: DeviceFacts, host: Host, earlier: Earlier | None = None) -> _Draft | None:
         """The device without its holders, which are known when all have been drafted."""
         self.probes += 1
-        scene = Scene(host, lambda other: self._names.name(other, host))
+        scene = Scene(host, lambda other: self._names.name(other, host), earlier=earlier)
         capabilities: list[Capability] = []
         sources: list[str] = []
         listed = False
-        for kind in kinds():
+        for kind in kinds_of(facts.subsystem):
             try:
                 capability = kind.probe(facts, scene)
             except Exception:  # noqa: BLE001  one device that nobody foresaw must not hide the others
@@ -195,6 +209,10 @@ class Discovery:
             holders=tuple(Relation(kind, name) for name, kind in sorted(holders.items())),
             notes=draft.notes,
         )
+        # What came out as it was stays the same object, for those that remember it by that.
+        before = self._devices.get(facts.path)
+        if device == before:
+            return before
         self._devices[facts.path] = device
         return device
 
@@ -228,6 +246,10 @@ class _Names:
         self._paths[name] = facts.path
         return name
 
+    def known(self, path: str) -> str | None:
+        """The name that was given to the device at a sysfs path."""
+        return self._names.get(path)
+
     def plain(self, path: str) -> str:
         """The name without a number."""
         return self._plain[path]
@@ -246,9 +268,9 @@ def plain_name(facts: DeviceFacts, host: Host) -> str:
     """The name by what the device is; another one's may be the same."""
     if facts.path == _DMI:
         return COMPUTER
-    own = (kind.naming(facts, host) for kind in kinds() if kind.naming)
+    own = (kind.naming(facts, host) for kind in kinds_of(facts.subsystem) if kind.naming)
     name = next(filter(None, own), None) or _libvirt_name(facts)
-    return re.sub(r"[^A-Za-z0-9]", "_", name)
+    return _UNNAMEABLE.sub("_", name)
 
 
 def _libvirt_name(facts: DeviceFacts) -> str:
@@ -265,7 +287,7 @@ def _all(host: Host) -> Iterator[DeviceFacts]:
 
 def _members(facts: DeviceFacts, host: Host) -> Iterator[tuple[str, DeviceFacts]]:
     """What the device is made of, as the first capability that knows tells it, or the kernel."""
-    for kind in kinds():
+    for kind in kinds_of(facts.subsystem):
         if kind.members:
             known = tuple(kind.members(facts, host))
             if known:

@@ -70,13 +70,21 @@ class Device:
         return next((found for found in self.capabilities if found.TYPE == type_), None)
 
 
+Earlier = Callable[[DeviceFacts], Iterable[tuple[str, Device]]]
+
+
 @dataclass(slots=True)
 class Scene:
-    """What a probe may ask: the host as this pass reads it, and how devices are named."""
+    """What a probe may ask: the host as this pass reads it, and how devices are named.
+
+    `earlier`, in a pass that reads only some devices, gives what earlier ones found built on a device,
+    with each one's sysfs path: a hint at what to read, in place of going through all that there are.
+    """
 
     host: Host
     name_of: Callable[[DeviceFacts], str]
     notes: list[Note] = field(default_factory=list)
+    earlier: Earlier | None = None
 
     def note(self, source: str, message: str) -> None:
         """Adds a note to the device that is being probed."""

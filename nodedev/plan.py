@@ -45,9 +45,14 @@ class Ioctl:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A command over multipathd's socket."""
+    """A command over multipathd's socket.
+
+    Its answer to one that is not `conclusive` may be "fail" though all was done: what counts then is
+    whether the device comes.
+    """
 
     text: str
+    conclusive: bool = True
 
 
 Step = Command | Probe | Ioctl | Message

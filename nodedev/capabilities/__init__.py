@@ -19,6 +19,12 @@ def kinds() -> tuple[CapabilityKind, ...]:
 
 
 @cache
+def kinds_of(subsystem: str) -> tuple[CapabilityKind, ...]:
+    """Those that can say something of a subsystem's devices: each declares attributes for its own."""
+    return tuple(kind for kind in kinds() if subsystem in kind.attributes)
+
+
+@cache
 def attributes() -> Mapping[str, tuple[str, ...]]:
     """The sysfs files that the registered capabilities read, by subsystem."""
     wanted: dict[str, tuple[str, ...]] = {}

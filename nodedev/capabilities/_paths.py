@@ -12,6 +12,9 @@ from typing import Annotated
 
 from nodedev.capabilities._transport import Address, Ends, Transport
 from nodedev.fields import Attribute, Element
+from nodedev.model import Capability
+
+UUID_PREFIX = "mpath-"  # of the dm uuid of a map
 
 _ANA_CLOSED = frozenset({"inaccessible", "persistent-loss", "change"})
 _STATES_UP = frozenset({"active", "live"})
@@ -58,6 +61,31 @@ class Group:
     selector: Annotated[str | None, Attribute()] = None
     priority: Annotated[int | None, Attribute()] = None
     paths: Annotated[tuple[Path, ...], Element("path")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mpath(Capability):
+    """One disk over several paths."""
+
+    TYPE = "mpath"
+
+    implementation: str | None = None
+    wwid: str | None = None
+    alias: str | None = None
+    state: str | None = None
+    health: str | None = None
+    redundancy: Redundancy | None = None
+    queueing: str | None = None
+    features: Annotated[tuple[str, ...], Element("feature")] = ()
+    hardware_handler: str | None = None
+    failback: str | None = None
+    io_policy: str | None = None
+    groups: Annotated[tuple[Group, ...], Element("group")] = ()
+
+    def handles(self) -> tuple[str, ...]:
+        """The WWID, the dm uuid and the alias."""
+        uuid = f"{UUID_PREFIX}{self.wwid}" if self.wwid and self.implementation == "dm" else None
+        return tuple(filter(None, (self.wwid, uuid, self.alias)))
 
 
 def usable(path: Path) -> bool | None:

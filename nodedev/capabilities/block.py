@@ -104,6 +104,11 @@ class Block(Capability):
     device_mapper: DeviceMapper | None = None
     nvme: Nvme | None = None
 
+    def handles(self) -> tuple[str, ...]:
+        """The dm name and uuid."""
+        mapped = self.device_mapper
+        return tuple(filter(None, (mapped.name, mapped.uuid))) if mapped else ()
+
 
 def is_block(facts: DeviceFacts, host: Host) -> bool:
     """Whether the device carries this capability."""

@@ -57,6 +57,7 @@ TYPES = (
 )
 
 _HELD_BY = {"LVM": "lvm", "CRYPT": "crypt", _dm.PARTITION: "partition"}
+_NODES = "/dev/"
 _MULTIPATH_MEMBER = "mpath_member"
 _KEEP_OFF = "DM_UDEV_DISABLE_OTHER_RULES_FLAG"
 
@@ -97,20 +98,19 @@ class _Named:
 
     mounts: Mapping[str, tuple[Mount, ...]]
     swaps: Mapping[str, tuple[Swap, ...]]
-    loops: Mapping[str, tuple[str, ...]]
 
 
 def probe(facts: DeviceFacts, scene: Scene) -> Claim | None:
     """The device's claims; a source that could not be read is a note, as no claim then means little."""
     if facts.subsystem != "block":
         return None
-    uses = [use for base in _bases(facts, scene.host) for use in _uses(base, scene.host)]
+    uses = [use for base in _bases(facts, scene.host) for use in _uses(base, scene)]
     reasons = [
         *(Reason(use.type, device=_name(use.device, scene), what=use.what) for use in uses),
-        *(reason for device in _above(facts, scene.host) for reason in _in_use(device, facts, scene)),
+        *(reason for device in _above(facts, scene) for reason in _in_use(device, facts, scene)),
         *_contents(facts, scene.host),
         *_readiness(facts, scene.host),
-        *_openers(facts, scene.host),
+        *_openers(facts, scene),
     ]
     if _multipath_claims(facts) and not any(use.type == "path" for use in uses):
         reasons.append(Reason("multipath"))
@@ -143,14 +143,15 @@ def _disk(facts: DeviceFacts, host: Host) -> DeviceFacts | None:
     return host.device(dirname(facts.path)) if facts.devtype == "partition" else None
 
 
-def _uses(facts: DeviceFacts, host: Host) -> Iterator[_Use]:
+def _uses(facts: DeviceFacts, scene: Scene) -> Iterator[_Use]:
     """What is built on the device directly: holders, an NVMe head, loop devices."""
+    host = scene.host
     for name in facts.holders:
         yield _held(name, host.block(name), host)
     head = head_of(facts, host)
     if head:
         yield _Use("path", head)
-    for name in _naming(facts, host.once(_named).loops):
+    for name in _loops_over(facts, scene):
         yield _Use("backing", host.block(name))
 
 
@@ -166,21 +167,22 @@ def _held(name: str, holder: DeviceFacts | None, host: Host) -> _Use:
     return _Use("held", holder, _HELD_BY.get(_dm.uuid_kind(holder) or "", "dm"))
 
 
-def _above(facts: DeviceFacts, host: Host) -> Iterator[DeviceFacts]:
+def _above(facts: DeviceFacts, scene: Scene) -> Iterator[DeviceFacts]:
     """The device and everything built on it, at any height, each once.
 
     For a partition also its disk and what is built on that, but not the disk's other partitions.
     """
+    host = scene.host
     seen = {facts.path}
     waiting = [facts]
     disk = _disk(facts, host)
     if disk:
         seen.add(disk.path)
         yield disk
-        waiting += _fresh(_uses(disk, host), seen)
+        waiting += _fresh(_uses(disk, scene), seen)
     for device in waiting:
         yield device
-        waiting += _fresh(_uses(device, host), seen)
+        waiting += _fresh(_uses(device, scene), seen)
         waiting += _fresh((_Use("partitioned", part) for part in _partitions(device, host)), seen)
 
 
@@ -244,7 +246,8 @@ def _udev_works(host: Host) -> bool:
     return all(note.source != "udev" for note in host.source.notes())
 
 
-def _openers(facts: DeviceFacts, host: Host) -> Iterator[Reason]:
+def _openers(facts: DeviceFacts, scene: Scene) -> Iterator[Reason]:
+    host = scene.host
     mapped = host.maps.get(facts.device_number) if _dm.is_dm(facts) and facts.device_number else None
     if mapped is None:
         return
@@ -253,7 +256,7 @@ def _openers(facts: DeviceFacts, host: Host) -> Iterator[Reason]:
         len(facts.holders)
         + bool(_mounts(facts, host))
         + len(_swaps(facts, host))
-        + len(_naming(facts, host.once(_named).loops))
+        + len(_loops_over(facts, scene))
     )
     if mapped.open_count > explained:
         yield Reason("open", what=str(mapped.open_count))
@@ -270,7 +273,7 @@ def _naming(facts: DeviceFacts, index: Mapping[str, tuple[T, ...]]) -> tuple[T, 
 
 
 def _named(host: Host) -> _Named:
-    """Mounts without a device number of a block device (btrfs), swaps, and loop devices over nodes.
+    """Mounts without a device number of a block device (btrfs), and swaps.
 
     Each is a handful on any host, and gathered once for the pass.
     """
@@ -280,16 +283,38 @@ def _named(host: Host) -> _Named:
     return _Named(
         mounts=_indexed(((mount.source, mount) for mount in anonymous), host),
         swaps=_indexed(((swap.path, swap) for swap in host.swaps.values()), host),
-        loops=_indexed(
-            ((loop.attributes["loop/backing_file"], loop.kernel_name) for loop in _loops.bound(host)), host
-        ),
     )
+
+
+def _loops_over(facts: DeviceFacts, scene: Scene) -> tuple[str, ...]:
+    """The kernel names of the loop devices over the device's node.
+
+    A pass over the whole host goes through all loop devices once; any other reads those that were
+    over this device before, and those that are new are read for themselves.
+    """
+    if scene.earlier is None:
+        return _naming(facts, scene.host.once(_looped))
+    candidates = (
+        scene.host.device(path)
+        for path, device in scene.earlier(facts)
+        if (_loops.backing_path(device) or "").startswith(_NODES)
+    )
+    return _naming(facts, _backings(filter(None, candidates), scene.host))
+
+
+def _looped(host: Host) -> Mapping[str, tuple[str, ...]]:
+    return _backings(_loops.bound(host), host)
+
+
+def _backings(loops: Iterable[DeviceFacts], host: Host) -> Mapping[str, tuple[str, ...]]:
+    bound = filter(_loops.is_bound, loops)
+    return _indexed(((loop.attributes["loop/backing_file"], loop.kernel_name) for loop in bound), host)
 
 
 def _indexed(named: Iterable[tuple[str, T]], host: Host) -> Mapping[str, tuple[T, ...]]:
     index: dict[str, tuple[T, ...]] = {}
     for path, value in named:
-        if path.startswith("/dev/"):
+        if path.startswith(_NODES):
             for key in filter(None, (path, _number(path, host))):
                 index[key] = (*index.get(key, ()), value)
     return index

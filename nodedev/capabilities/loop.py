@@ -8,44 +8,17 @@ one follows drivers/block/loop.c and include/uapi/linux/loop.h.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
 
-from nodedev.capabilities._loops import bound, is_bound
+from nodedev.capabilities._loops import Backing, Loop, bound, is_bound
 from nodedev.capabilities._obstacles import in_the_way_of_removal, in_the_way_of_writing, node_of, refuse
 from nodedev.errors import AlreadyExistsError, FactError, InvalidError, PreconditionError
 from nodedev.facts.host import DeviceFacts, FileIdentity, Host
-from nodedev.fields import Attribute, Element, Text
 from nodedev.model import Capability, CapabilityKind, Changing, Device, Scene, Site
 from nodedev.plan import FREE_NODE, Consent, Ioctl, Node, Plan
 
+__all__ = ["KIND", "Backing", "Loop"]
+
 _DELETED = " (deleted)"
-
-
-@dataclass(frozen=True, slots=True)
-class Backing:
-    """The file behind a loop device, as seen from this mount namespace."""
-
-    device: Annotated[str | None, Attribute()] = None
-    inode: Annotated[int | None, Attribute()] = None
-    deleted: Annotated[bool | None, Attribute()] = None
-    path: Annotated[str | None, Text()] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Loop(Capability):
-    """A file as a block device."""
-
-    TYPE = "loop"
-
-    backing: Backing | None = None
-    offset_bytes: Annotated[int | None, Element("offset")] = None
-    size_limit_bytes: Annotated[int | None, Element("size_limit")] = None
-    read_only: bool | None = None
-    direct_io: bool | None = None
-    partition_scan: bool | None = None
-    autoclear: bool | None = None
-    sector_size_bytes: Annotated[int | None, Element("sector_size")] = None
 
 
 def probe(facts: DeviceFacts, scene: Scene) -> Loop | None:
@@ -120,13 +93,13 @@ def create(wanted: Capability, site: Site, consent: Consent) -> Plan:
     _refuse_overlap(loop, found, file.size_bytes, site)
     _refuse_swap(path, file, site.host)
     nodes: tuple[Node, ...] = ()
-    if file.kind == "block":
-        below = site.host.block_number(file.device_number)
-        if below:
-            name = site.name_of(below)
-            refuse(in_the_way_of_writing(below, site, overwrite=name in consent.overwrite), name)
-            locks.append(name)
-            nodes = (node_of(below),)
+    below = site.host.block_number(file.device_number)
+    # A recording does not tell what a path is; there a device is one whose node or link it is.
+    if below and (file.kind == "block" or (file.kind is None and path in (below.devnode, *below.links))):
+        name = site.name_of(below)
+        refuse(in_the_way_of_writing(below, site, overwrite=name in consent.overwrite), name)
+        locks.append(name)
+        nodes = (node_of(below),)
     return Plan(_binding(loop, path, file, site.kernel), tuple(locks), nodes=nodes, held=bool(loop.autoclear))
 
 

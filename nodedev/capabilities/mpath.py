@@ -11,11 +11,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from posixpath import dirname
-from typing import Annotated
 
-from nodedev.capabilities import _dm
+from nodedev.capabilities import _dm, _mpath_change
 from nodedev.capabilities._nvme import HEAD, is_head
-from nodedev.capabilities._paths import Group, Leg, Path, Redundancy, health_of, redundancy_of, usable
+from nodedev.capabilities._paths import (
+    UUID_PREFIX,
+    Group,
+    Leg,
+    Mpath,
+    Path,
+    health_of,
+    redundancy_of,
+    usable,
+)
 from nodedev.capabilities._transport import (
     ATTRIBUTES,
     Ends,
@@ -27,8 +35,9 @@ from nodedev.capabilities._transport import (
 from nodedev.facts.dm import DmMap, DmTarget, parse_multipath_status, parse_multipath_table
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.facts.multipathd import MultipathdMap, MultipathdPath
-from nodedev.fields import Element
-from nodedev.model import Capability, CapabilityKind, Scene
+from nodedev.model import CapabilityKind, Scene
+
+__all__ = ["KIND", "Mpath"]
 
 _CONTROLLER = re.compile(r"nvme(\d+)")
 
@@ -106,7 +115,7 @@ class _Table:
 
 def _map(facts: DeviceFacts, scene: Scene) -> Mpath:
     host = scene.host
-    wwid = facts.attributes["dm/uuid"].removeprefix(_UUID_PREFIX)
+    wwid = facts.attributes["dm/uuid"].removeprefix(UUID_PREFIX)
     mapped = host.maps.get(facts.device_number or "")
     told = host.multipathd.get(wwid)
     disks = {disk.device_number or disk.path: disk for disk in paths_of(facts, host)}
@@ -313,7 +322,7 @@ def _paths(legs: Iterable[Leg]) -> tuple[Path, ...]:
 
 def naming(facts: DeviceFacts, _host: Host) -> str | None:
     """A map's name, the same on every host; a head keeps libvirt's, under which clients know it."""
-    return f"mpath_{facts.attributes['dm/uuid'].removeprefix(_UUID_PREFIX)}" if is_map(facts) else None
+    return f"mpath_{facts.attributes['dm/uuid'].removeprefix(UUID_PREFIX)}" if is_map(facts) else None
 
 
 def members(facts: DeviceFacts, host: Host) -> Iterator[tuple[str, DeviceFacts]]:
@@ -335,4 +344,5 @@ KIND = CapabilityKind(
     },
     order=10,
     sources=("dm", "multipathd"),
+    changing=_mpath_change.CHANGING,
 )

@@ -7,18 +7,18 @@ names. What an array is made of and how it fares stands in one shape, whoever dr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
 
-from nodedev.capabilities import _raid_dm
+from nodedev.capabilities import _raid_change, _raid_dm
+from nodedev.capabilities._raid import Devices, Member, Raid, Sync, Volume
 from nodedev.capabilities._raid_dm import DmArray
 from nodedev.capabilities._raid_health import Evidence, container_health, health
 from nodedev.facts import md
 from nodedev.facts.dm_text import SOURCE
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.facts.md import MdArray
-from nodedev.fields import Attribute, Element
-from nodedev.model import Capability, CapabilityKind, Scene
+from nodedev.model import CapabilityKind, Scene
+
+__all__ = ["KIND", "Devices", "Member", "Raid", "Sync", "Volume"]
 
 
 def probe(facts: DeviceFacts, scene: Scene) -> Raid | None:
@@ -238,4 +238,5 @@ KIND = CapabilityKind(
     members=members,
     attributes={"block": ("dm/name", "dm/uuid", "dm/suspended", *md.ATTRIBUTES)},
     order=20,
+    changing=_raid_change.CHANGING,
 )

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from nodedev.changes import loop_ioctls, openers, runner
@@ -33,12 +32,14 @@ _BUSY = re.compile(r"exclusive access|busy|in use|still open", re.IGNORECASE)
 class Ran:
     """What became of the steps: the `node` of a new loop device, `descriptor` if it is to stay open.
 
-    `detached` is False for a loop device that waits for its last opener.
+    `detached` is False for a loop device that waits for its last opener. `doubt` is what a step said
+    that only the device's coming can prove wrong.
     """
 
     node: str | None = None
     descriptor: int | None = None
     detached: bool = True
+    doubt: PreconditionError | None = None
 
 
 def nothing() -> None:
@@ -60,7 +61,14 @@ def check(plan: Plan) -> None:
     for node in plan.nodes:
         _require_node(node)
     for step in plan.steps:
-        if isinstance(step, Probe):
+        if isinstance(step, Command | Probe) and not runner.available(step.argv[0]):
+            raise PreconditionError(
+                f"{step.argv[0]} is not installed", reason="TOOL_MISSING", tool=step.argv[0]
+            )
+    # What is to be wiped first is not empty yet.
+    wiped = {step.argv[-1] for step in plan.steps if isinstance(step, Command) and step.argv[0] == "wipefs"}
+    for step in plan.steps:
+        if isinstance(step, Probe) and step.argv[-1] not in wiped:
             _probe(step)
 
 
@@ -76,7 +84,7 @@ def run(plan: Plan, device: str, release: Callable[[], None] = nothing) -> Ran:
             _require_node(node)
         for step in plan.steps:
             try:
-                _run(step, ran, device, release)
+                _run(step, ran, device, plan, release)
             except OSError as error:
                 raise _refusal(error, step, device) from error
         keep = plan.held
@@ -89,14 +97,14 @@ def run(plan: Plan, device: str, release: Callable[[], None] = nothing) -> Ran:
     return ran
 
 
-def _run(step: Step, ran: Ran, device: str, release: Callable[[], None]) -> None:
+def _run(step: Step, ran: Ran, device: str, plan: Plan, release: Callable[[], None]) -> None:
     match step:
         case Probe():
             _probe(step)
         case Command():
-            _command(step, device)
+            _command(step, device, plan)
         case Message():
-            _message(step)
+            _message(step, ran)
         case Ioctl():
             _IOCTLS[step.request](step, ran, release)
 
@@ -135,15 +143,17 @@ def _require_node(node: Node) -> None:
         raise AbortedError(f"{node.path} is another device now", reason="NODE_CHANGED", node=node.path)
 
 
-def _command(step: Command, device: str) -> None:
+def _command(step: Command, device: str, plan: Plan) -> None:
     done = runner.run(step.argv, step.deadline_seconds)
     if done.returncode == 0:
         return
     said = (done.stderr or done.stdout).strip()
     line = next(iter(said.splitlines()), f"exit status {done.returncode}")
     if _BUSY.search(said):
+        used = next((node.path for node in plan.nodes if _named_openers(node.path)), "")
+        message = f"open by {_named_openers(used)}" if used else f"in use: {line}"
         raise PreconditionError(
-            f"{device} is in use: {line}", obstacles=(Obstacle("TYPE_OPEN", device, line),), device=device
+            f"{device} is {message}", obstacles=(Obstacle("TYPE_OPEN", device, message),), device=device
         )
     raise PreconditionError(
         f"{step.argv[0]} failed: {line}",
@@ -175,20 +185,21 @@ def _probe(step: Probe) -> None:
     )
 
 
-def _message(step: Message) -> None:
+def _message(step: Message, ran: Ran) -> None:
     try:
         said = multipathd.ask(step.text, _MULTIPATHD_SECONDS).strip()
     except FactError as error:
         raise PreconditionError(
             f"multipathd: {error.message}", reason="TOOL_MISSING", tool="multipathd"
         ) from error
-    if said != "ok":
-        raise PreconditionError(
-            f"multipathd answers {said!r} to {step.text!r}",
-            reason="STEP_FAILED",
-            command=step.text,
-            output=said,
-        )
+    if said == "ok":
+        return
+    failed = PreconditionError(
+        f"multipathd answers {said!r} to {step.text!r}", reason="STEP_FAILED", command=step.text, output=said
+    )
+    if step.conclusive:
+        raise failed
+    ran.doubt = failed
 
 
 def _refusal(error: OSError, step: Step, device: str) -> NodedevError:
@@ -199,11 +210,16 @@ def _refusal(error: OSError, step: Step, device: str) -> NodedevError:
     if error.errno in (errno.EPERM, errno.EACCES):
         return PermissionDeniedError(text, reason="NOT_PRIVILEGED")
     if error.errno == errno.EBUSY:
-        named: tuple[str, ...] = ()
-        with suppress(OSError):
-            named = openers.of_node(place)
-        message = f"open by {', '.join(named)}" if named else "open, by whom could not be told"
+        named = _named_openers(place)
+        message = f"open by {named}" if named else "open, by whom could not be told"
         return PreconditionError(
             f"{device} is {message}", obstacles=(Obstacle("TYPE_OPEN", device, message),), device=device
         )
     return PreconditionError(f"{request}: {text}".removeprefix(": "), reason="STEP_FAILED", device=device)
+
+
+def _named_openers(node: str) -> str:
+    try:
+        return ", ".join(openers.of_node(node))
+    except OSError:
+        return ""

@@ -38,6 +38,7 @@ from nodedev.plan import Consent, Plan, Step
 T = TypeVar("T")
 
 _ASK_SECONDS = 30.0
+_DOUBT_SECONDS = 10.0
 # Uses that keep a loop device with autoclear alive without this service's help.
 _USES = frozenset({"held", "path", "member", "mounted", "swap", "backing"})
 
@@ -188,7 +189,12 @@ class Operations:
         """The device that was made, when the inventory has it; kept open if its life depends on that."""
         node = ran.node
         if node is None:
-            return await self._seen(lambda: self._among_known(wish), until, "the new device")
+            if ran.doubt:
+                until = min(until, asyncio.get_running_loop().time() + _DOUBT_SECONDS)
+            try:
+                return await self._seen(lambda: self._among_known(wish), until, "the new device")
+            except DeadlineError as late:
+                raise ran.doubt or late from None
 
         def located() -> tuple[str, int | None]:
             path = self._source.locate("block", os.path.basename(node)) or ""  # noqa: PTH119

@@ -29,6 +29,9 @@ def run(arguments: list[str]) -> int:
         return int(app.main(arguments, prog_name="nodedev", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "nodedev"
         _complain(f"{error.format_message()} ({path} --help tells more)")

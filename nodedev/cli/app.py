@@ -26,6 +26,7 @@ _COMMANDS = {
     "validate": "xml:validate",
     "record": "record:record",
     "serve": "serve:serve",
+    "status": "status:status",
     "completion": "completion:completion",
 }
 # What virsh calls them.

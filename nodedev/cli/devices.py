@@ -7,9 +7,13 @@ from typing import cast
 
 from google.protobuf.message import Message
 
+from nodedev.facts.dm_text import unmangled
 from nodedev.v1 import capability_pb2, device_pb2
 
 Device = device_pb2.Device
+
+# device-mapper's uuids are 68 characters and more; what else has a name stays below this.
+_LONG_NAME = 60
 
 
 def capabilities(device: Device) -> tuple[str, ...]:
@@ -75,22 +79,32 @@ def health(device: Device) -> str:
 
 
 def state(device: Device) -> str:
-    """What the kernel says of a map, an array or another dm device."""
+    """What the kernel says of a map, an array or another dm device; deleted of a loop device's file."""
     if device.inactive:
         return "inactive"
+    if value(capability(device, "loop"), "backing", "deleted"):
+        return "deleted"
     found = word(capability(device, "mpath", "raid"), "state")
     return found or word(capability(device, "block"), "device_mapper", "state")
 
 
 def alias(device: Device) -> str:
     """What people call it on this host: a dm name, an array's name, a loop device's file."""
+    raid = capability(device, "raid")
     return (
-        word(capability(device, "mpath"), "alias")
-        or word(capability(device, "raid"), "name")
+        unmangled(word(capability(device, "mpath"), "alias"))
+        or (word(raid, "name") if word(raid, "implementation") == "md" else unmangled(word(raid, "name")))
         or word(capability(device, "loop"), "backing", "path")
-        or word(capability(device, "block"), "device_mapper", "name")
+        or unmangled(word(capability(device, "block"), "device_mapper", "name"))
         or word(capability(device, "block"), "partition", "name")
     )
+
+
+def short_name(device: Device) -> str:
+    """The name; where a dm uuid makes it too long to read, what people call the device, or its node."""
+    if len(device.name) <= _LONG_NAME:
+        return device.name
+    return alias(device) or device.devnode or device.name
 
 
 def paths(device: Device) -> str:
@@ -110,7 +124,14 @@ def claims(device: Device) -> Iterator[capability_pb2.Claim.Reason]:
 
 def used_by(device: Device) -> str:
     """The claims in short: mount points, holders, [SWAP], signatures."""
-    return ", ".join(dict.fromkeys(filter(None, map(_short, claims(device)))))
+    # LVM never lets udev's rules look into its own sub-volumes.
+    internal = kind(device) == "lvm-internal"
+    found = (
+        reason
+        for reason in claims(device)
+        if not (internal and reason.type == capability_pb2.Claim.TYPE_NOT_READY)
+    )
+    return ", ".join(dict.fromkeys(filter(None, map(_short, found))))
 
 
 def _short(reason: capability_pb2.Claim.Reason) -> str:
@@ -119,6 +140,8 @@ def _short(reason: capability_pb2.Claim.Reason) -> str:
     name = capability_pb2.Claim.Type.Name(reason.type).removeprefix("TYPE_").lower().replace("_", "-")
     if reason.type in (capability_pb2.Claim.TYPE_PARTITIONED, capability_pb2.Claim.TYPE_OPEN):
         return name  # `what` is a count
+    if reason.type == capability_pb2.Claim.TYPE_NOT_READY:
+        return name  # `what` is the name of a flag
     return reason.target or reason.device or reason.what or name
 
 

@@ -47,7 +47,9 @@ COLUMNS = {
     "KIND": Column(devices.kind, "what it is first of all: mpath, raid, loop, disk, partition, ..."),
     "SIZE": Column(_size, "with --bytes in bytes", right=True),
     "HEALTH": Column(devices.health, "of a map or an array"),
-    "STATE": Column(devices.state, "as the kernel says, of a map, an array or another dm device"),
+    "STATE": Column(
+        devices.state, "of a map, an array or another dm device as the kernel says; deleted: a loop's file"
+    ),
     "NODE": Column(lambda device: device.devnode, "device node"),
     "ALIAS": Column(devices.alias, "dm name, array name, loop device's file"),
     "USED-BY": Column(devices.used_by, "holders, mount points, swap, signatures"),
@@ -70,7 +72,7 @@ COLUMNS = {
     "SYSFS": Column(lambda device: device.sysfs_path, "sysfs path"),
     "NOTES": Column(lambda device: str(len(device.notes)), "how many notes it has", right=True),
 }
-DEFAULT = ("NAME", "KIND", "SIZE", "HEALTH", "NODE", "ALIAS", "USED-BY")
+DEFAULT = ("NAME", "KIND", "SIZE", "STATE", "HEALTH", "NODE", "ALIAS", "USED-BY")
 
 
 def _columns(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:  # noqa: ARG001
@@ -93,7 +95,7 @@ def split(context: click.Context, parameter: click.Parameter, texts: tuple[str, 
 @click.option(
     "--cap", metavar="TYPE,...", multiple=True, callback=split, help="Only with one of these types."
 )
-@click.option("--parent", metavar="NAME", help="Only those right below this device.")
+@click.option("--parent", metavar="DEV", help="Only those right below this device.")
 @click.option(
     "-o", "--output", "columns", metavar="COL,...", callback=_columns, help="Columns; +COL,... adds to them."
 )
@@ -122,6 +124,7 @@ def list_devices(
 
     presence = pb.PRESENCE_INACTIVE if inactive else pb.PRESENCE_ALL if everything else pb.PRESENCE_ACTIVE
     with session.client() as client:
+        parent = client.get_device(parent).device.name if parent else None
         found = client.list_devices(pb.DeviceFilter(capabilities=cap, parent=parent, presence=presence))
         if as_json:
             emit_json(found)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ABSENT = "-"
 
 _GAP = "  "
+_NARROW = 12  # no column of a terminal's table is made narrower
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024
 _WHOLE_FROM = 100
@@ -28,6 +29,7 @@ _COLOURS = {
     "failed": "red",
     "faulty": "red",
     "inactive": "red",
+    "deleted": "yellow",
 }
 
 
@@ -100,12 +102,36 @@ class Heading:
 
 
 def table(headings: Sequence[Heading], rows: Iterable[Sequence[str]], *, header: bool = True) -> str:
-    """The rows in aligned columns; on a terminal each line is cut at its width."""
+    """The rows in aligned columns; on a terminal the widest ones are narrowed until a line fits."""
     titles = [[heading.title for heading in headings]] if header else []
     cells = titles + [[plain(cell) or ABSENT for cell in row] for row in rows]
     widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)]
     width = shutil.get_terminal_size().columns if on_terminal() else None
+    if width is not None:
+        widths = _narrowed(widths, width)
+        cells = [[_cut(cell, size) for cell, size in zip(row, widths, strict=True)] for row in cells]
     return "".join(f"{_line(row, headings, widths, width)}\n" for row in cells)
+
+
+def _narrowed(widths: Sequence[int], width: int) -> list[int]:
+    """The widths of columns that together fit, if that leaves each its due; the widest give first."""
+    narrowed = list(widths)
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    while excess > 0 and max(narrowed) > _NARROW:
+        widest = narrowed.index(max(narrowed))
+        next_widest = max((*narrowed[:widest], *narrowed[widest + 1 :], _NARROW))
+        taken = min(excess, max(narrowed[widest] - next_widest, 1))
+        narrowed[widest] -= taken
+        excess -= taken
+    return narrowed
+
+
+def _cut(cell: str, size: int) -> str:
+    """Leaves out the middle: names, paths and UUIDs differ at their ends."""
+    if len(cell) <= size:
+        return cell
+    tail = (size - 1) // 2
+    return f"{cell[: size - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{cell[len(cell) - tail :]}"
 
 
 def _line(row: Sequence[str], headings: Sequence[Heading], widths: Sequence[int], width: int | None) -> str:

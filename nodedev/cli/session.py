@@ -71,11 +71,7 @@ class Session:
             logging.basicConfig(level=logging.DEBUG)
         else:
             logging.getLogger("nodedev").addHandler(logging.NullHandler())
-        from nodedev.server.sockets import answers, candidates  # noqa: PLC0415
-
-        address = self.address
-        if address is None and self.recording is None:
-            address = next((f"unix:{path}" for path in candidates() if answers(path)), None)
+        address = self.service()
         if address is not None:
             yield address
             return
@@ -84,6 +80,18 @@ class Session:
         source, name = self.source()
         with in_process(source, name, read=read, follow=follow) as private:
             yield private
+
+    def service(self) -> str | None:
+        """The address asked for, or of the local service if it runs; None where this process has to do."""
+        from nodedev.server.sockets import answers, candidates  # noqa: PLC0415
+
+        if self.recording:
+            return None
+        if self.address is None:
+            return next((f"unix:{path}" for path in candidates() if answers(path)), None)
+        if not self.address.startswith(("unix:", "/")) and ":" not in self.address:
+            raise click.UsageError(f"{self.address} is neither unix:PATH nor HOST:PORT")
+        return self.address
 
     def source(self) -> tuple[Source, str]:
         """The recording, or this host, and what to call it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import click
@@ -23,6 +23,9 @@ class Strokes:
     blank: str
 
 
+# A label has no room for what is as it should be; a container of arrays is always inactive (md.rst).
+_UNUSUAL = ("suspended", "deleted")
+
 ASCII = Strokes("+- ", "+- ", "|  ", "   ")
 BOXES = Strokes("├─ ", "└─ ", "│  ", "   ")
 
@@ -40,7 +43,11 @@ class Node:
 @click.option("--json", "as_json", is_flag=True, help="The relations as JSON.")
 @click.pass_obj
 def tree(session: Session, inverse: bool, as_json: bool) -> None:
-    """Show how devices hang together."""
+    """Show how devices hang together.
+
+    Below a device whose parent says nothing of it, "<-" tells what it is made of. A dm device whose
+    name is too long to read goes by its dm name.
+    """
     with session.client() as client:
         if as_json:
             emit_json(client.topology())
@@ -63,7 +70,7 @@ def by_parent(found: Iterable[Device], wanted: set[str] | None = None) -> str:
 
     def node(name: str) -> Node:
         device = known[name]
-        legs = (Node(f"<- {label}") for label, _ in _legs(device)) if _is_assembled(device) else ()
+        legs = (Node(f"<- {label}") for label, member in _legs(device, known) if member != device.parent)
         below = (node(child) for child in children.get(name, ()) if child in shown)
         return Node(_label(device), (*legs, *below))
 
@@ -83,7 +90,7 @@ def stack(found: Iterable[Device]) -> str:
         if name in seen and device.members:
             return Node(f"{label} (above)")
         seen.add(name)
-        return Node(label, tuple(node(member, text) for text, member in _legs(device, known)))
+        return Node(label, tuple(node(member, text) for text, member in _legs(device, known, _label)))
 
     tops = (
         name for name, device in known.items() if not any(held.device in known for held in device.holders)
@@ -101,20 +108,17 @@ def _with_parents(known: Mapping[str, Device], wanted: set[str]) -> set[str]:
     return shown
 
 
-def _is_assembled(device: Device) -> bool:
-    """A partition's disk is its parent already; what maps, arrays and the like are made of is not."""
-    return any(relation.kind != "partition" for relation in device.members)
-
-
-def _legs(device: Device, known: Mapping[str, Device] | None = None) -> Iterator[tuple[str, str]]:
+def _legs(
+    device: Device, known: Mapping[str, Device], label: Callable[[Device], str] = devices.short_name
+) -> Iterator[tuple[str, str]]:
     """A label for each member, with its state in this device, and the member's name."""
     states = devices.leg_states(device)
     for relation in device.members:
         state = states.get(relation.device, "")
         words = " ".join(painted(plain(part)) for part in state.split())
-        member = known.get(relation.device) if known else None
-        label = _label(member) if member else plain(relation.device)
-        yield f"{relation.kind} {label}{f' {words}' if words else ''}", relation.device
+        member = known.get(relation.device)
+        called = label(member) if member else plain(relation.device)
+        yield f"{relation.kind} {called}{f' {words}' if words else ''}", relation.device
 
 
 def _label(device: Device) -> str:
@@ -122,12 +126,13 @@ def _label(device: Device) -> str:
     if not devices.is_block(device):
         return plain(device.name)
     size_bytes = devices.size_bytes(device)
-    kind, alias = devices.kind(device), devices.alias(device)
+    kind, alias, name = devices.kind(device), devices.alias(device), devices.short_name(device)
     size = "" if size_bytes is None else human_size(size_bytes)
-    words = (kind, alias, size, device.devnode)
-    health = painted(plain(devices.health(device)))
-    about = ", ".join((*map(plain, filter(None, words)), *filter(None, (health,))))
-    return f"{plain(device.name)} [{about}]"
+    words = (kind, "" if name == alias else alias, size, device.devnode)
+    state = devices.state(device)
+    conditions = (state if state in _UNUSUAL or device.inactive else "", devices.health(device))
+    about = (*map(plain, filter(None, words)), *(painted(plain(word)) for word in conditions if word))
+    return f"{plain(name)} [{', '.join(about)}]"
 
 
 def _drawn(node: Node, first: str = "", rest: str = "") -> Iterator[str]:

@@ -54,7 +54,7 @@ def validate(context: click.Context, file: BinaryIO, as_json: bool) -> None:
     else:
         emit(
             "".join(
-                f"{plain(name)}:{wrong.line}: {plain(wrong.path)}: {plain(wrong.message)}\n"
+                f"{plain(name)}:{wrong.line or 1}: {plain(wrong.path)}: {plain(wrong.message)}\n"
                 for wrong in found.violations
             )
             or f"{plain(name)} is valid\n"

@@ -62,7 +62,7 @@ class DeviceFacts:
     @property
     def kernel_name(self) -> str:
         """The last part of the sysfs path; `!` stands for a slash in the node's name."""
-        return basename(self.path)
+        return self.path.rpartition("/")[2]
 
     @property
     def sysname(self) -> str:

@@ -93,7 +93,7 @@ class LiveSource:
 
     def multipathd_map(self, wwid: str) -> MultipathdMap | None:
         """What multipathd says of one map."""
-        return next((found for found in multipathd.read_maps() if found.wwid == wwid), None)
+        return multipathd.read_map(wwid)
 
     def mounts(self) -> Iterable[Mount]:
         """The mounts of this mount namespace."""

@@ -29,6 +29,8 @@ SYSTEMD = Path("/run/systemd/system")
 TIMEOUT_SECONDS = 4.0
 
 _SHOW_MAPS = "show maps json"
+# A WWID that the command line takes as one word as it is, and for nothing but a WWID.
+_PLAIN_WWID = re.compile(r"(?!dm-)[A-Za-z0-9][A-Za-z0-9._:-]+")
 _LENGTH = struct.Struct("@N")
 _FLOCK = struct.Struct("@hhqqi4x")
 # MAX_REPLY_LEN of mpath_cmd.h.
@@ -99,6 +101,20 @@ def read_maps(timeout_seconds: float = TIMEOUT_SECONDS) -> tuple[MultipathdMap, 
     return parse_maps(read_text(timeout_seconds))
 
 
+def read_map(wwid: str, timeout_seconds: float = TIMEOUT_SECONDS) -> MultipathdMap | None:
+    """One map by its WWID; None where multipathd has none. Errors as read_maps.
+
+    `show map WWID json` is as old as `show maps json`, and takes an alias or dm name as well: where it
+    fails or means another map, all are asked for.
+    """
+    if _PLAIN_WWID.fullmatch(wwid):
+        answer = ask(f"show map {wwid} json", timeout_seconds)
+        found = _parse_map(answer) if answer.startswith("{") else None
+        if found and found.wwid == wwid:
+            return found
+    return next((found for found in read_maps(timeout_seconds) if found.wwid == wwid), None)
+
+
 def read_text(
     timeout_seconds: float = TIMEOUT_SECONDS,
     *,
@@ -125,9 +141,13 @@ def ask(
     data = command.encode() + b"\0"
     deadline = time.monotonic() + timeout_seconds
     named = os.environ.get("MULTIPATH_SOCKET_NAME")
+    holder = None if named else _holder(pid_file)
     # Where systemd listens for multipathd, to connect would start it, and that makes maps.
-    if not named and systemd.is_dir() and not _is_locked(pid_file):
+    if not named and systemd.is_dir() and holder is None:
         raise FactError(SOURCE, f"not running (no process holds {pid_file})")
+    # The kernel takes the connection and the command of a process that will not answer.
+    if holder and _is_stopped(holder):
+        raise FactError(SOURCE, f"its process {holder} is stopped by a signal")
     try:
         with _connected([named] if named else sockets, deadline) as peer:
             _send(peer, _LENGTH.pack(len(data)) + data, deadline)
@@ -142,20 +162,31 @@ def ask(
     return printable(answer.partition(b"\0")[0], keep="\n\t")
 
 
-def _is_locked(pid_file: Path) -> bool:
-    """Whether a process holds its lock on the file, as multipathd does as long as it runs (pidfile.c)."""
+def _holder(pid_file: Path) -> int | None:
+    """The process whose lock is on the file, as multipathd's is while it runs (pidfile.c); None without one.
+
+    0 is one that cannot be told: of another PID namespace, or behind a file that only root may read.
+    """
     try:
         with pid_file.open("rb") as file:
             wish = _FLOCK.pack(F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            lock_type: int = _FLOCK.unpack(fcntl(file, F_GETLK, wish))[0]
-            return lock_type != F_UNLCK
+            lock_type, _, _, _, pid = _FLOCK.unpack(fcntl(file, F_GETLK, wish))
+            return None if lock_type == F_UNLCK else max(pid, 0)
     except FileNotFoundError:
-        return False
+        return None
     except PermissionError:
-        # A file that only root may read is no sign either way.
-        return True
+        return 0
     except OSError as error:
         raise FactError(SOURCE, f"cannot read {pid_file}: {error.strerror or error}") from error
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether the process is stopped, by SIGSTOP or a debugger: state T or t of proc(5)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[:1] in (["T"], ["t"])
 
 
 def _connected(names: Sequence[str], deadline: float) -> socket.socket:
@@ -212,14 +243,23 @@ def parse_maps(text: str) -> tuple[MultipathdMap, ...]:
     if not text.startswith("{"):
         # uxlsnr.c: "fail", "timeout", "permission deny: need to be root".
         raise FactError(SOURCE, f"answers {printable(text[:200])!r} to `show maps json`")
-    try:
-        document = _decoded(text)
-    except (ValueError, RecursionError) as error:
-        raise FactError(SOURCE, f"its JSON is damaged or cut off: {error}") from error
-    answer = _Record(document, "answer")
+    answer = _answer(text)
     if not answer.has("maps"):
         raise FactError(SOURCE, "its JSON is no list of maps")
     return tuple(_map(record) for record in answer.records("maps"))
+
+
+def _parse_map(text: str) -> MultipathdMap | None:
+    """The map in an answer to "show map WWID json"; raises FactError for bad JSON."""
+    answer = _answer(text)
+    return _map(answer.record("map")) if answer.has("map") else None
+
+
+def _answer(text: str) -> _Record:
+    try:
+        return _Record(_decoded(text), "answer")
+    except (ValueError, RecursionError) as error:
+        raise FactError(SOURCE, f"its JSON is damaged or cut off: {error}") from error
 
 
 # `            "vend" : "AC"ME",`: one key a line, a blank before the colon, and in the value what needs
@@ -263,6 +303,9 @@ class _Record:
     def number(self, key: str) -> int | None:
         value = self._values.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def record(self, key: str) -> _Record:
+        return _Record(self._values.get(key), key)
 
     def records(self, key: str) -> list[_Record]:
         values = self._values.get(key, [])

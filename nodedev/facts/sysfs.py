@@ -185,19 +185,28 @@ class Sysfs:
     def listing(self, directory: str) -> Listing:
         """What a directory holds; nothing where it cannot be read."""
         self.reads += 1
-        found = Listing()
+        files, folders, symlinks = set(), set(), set()
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    if entry.is_symlink():
-                        found.symlinks.add(entry.name)
-                    elif entry.is_dir(follow_symlinks=False):
-                        found.folders.add(entry.name)
+                    # Most are files; sysfs tells the type with the name, so that none costs a call.
+                    if entry.is_file(follow_symlinks=False):
+                        files.add(entry.name)
+                    elif entry.is_symlink():
+                        symlinks.add(entry.name)
                     else:
-                        found.files.add(entry.name)
+                        folders.add(entry.name)
         except OSError:
             return Listing()
-        return found
+        return Listing(files, folders, symlinks)
+
+    def _names(self, directory: str) -> tuple[str, ...]:
+        """The names in a folder of nothing but links to other devices."""
+        self.reads += 1
+        try:
+            return by_number(os.listdir(directory))  # noqa: PTH208  as in link
+        except OSError:
+            return ()
 
     def _below(self, entry: Entry, directory: str, prefix: str, wanted: Wanted) -> None:
         """Reads what is wanted of a folder below the device's own, listing it only for a wildcard."""
@@ -241,9 +250,9 @@ class Sysfs:
 
     def _relations(self, entry: Entry, directory: str, listing: Listing) -> None:
         if "slaves" in listing.folders:
-            entry.slaves = by_number(self.listing(f"{directory}/slaves").symlinks)
+            entry.slaves = self._names(f"{directory}/slaves")
         if "holders" in listing.folders:
-            entry.holders = by_number(self.listing(f"{directory}/holders").symlinks)
+            entry.holders = self._names(f"{directory}/holders")
         if entry.uevent.get("DEVTYPE") == "disk":
             # A partition is named after its disk: sda1, nvme0n1p1, cciss!c0d0p1.
             disk = basename(directory)

@@ -80,8 +80,9 @@ class Store:
 
     def read(self) -> Found:
         """Everything there is; an absent folder is an empty one."""
-        pools, problems = [], []
-        for path in self._files(self._folder):
+        pools: list[Stored] = []
+        problems: list[Note] = []
+        for path in self._files(self._folder, problems):
             if path.suffix != _SUFFIX:
                 continue
             try:
@@ -90,7 +91,7 @@ class Store:
                 told = error.message if isinstance(error, NodedevError) else str(error)
                 problems.append(Note(SOURCE, f"{path} is left alone: {told}"))
         activities = []
-        for path in self._files(self._folder / "active"):
+        for path in self._files(self._folder / "active", problems):
             activity = self._activity(path)
             if activity:
                 activities.append((path.name, activity))
@@ -136,10 +137,13 @@ class Store:
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{_SUFFIX}"
 
-    def _files(self, folder: Path) -> Iterable[Path]:
+    def _files(self, folder: Path, problems: list[Note]) -> Iterable[Path]:
         try:
             return sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
         except FileNotFoundError:
+            return ()
+        except OSError as error:
+            problems.append(Note(SOURCE, f"{folder} cannot be read: {error.strerror}"))
             return ()
 
     def _stored(self, path: Path) -> Stored:

@@ -17,6 +17,7 @@ from nodedev.server.change_service import ChangeServicer
 from nodedev.server.engine import Engine
 from nodedev.server.filters import Filter
 from nodedev.server.paging import Page, Pages, expired
+from nodedev.server.rendered import Rendered
 from nodedev.server.watching import Watches
 from nodedev.v1 import device_service_pb2 as pb
 from nodedev.xml import device_xml, validate
@@ -30,6 +31,8 @@ class DeviceServicer(ChangeServicer):
         self._pages = Pages()
         self._wider_pages = Pages()
         self._watches = Watches(engine.inventory)
+        self._listed = Rendered(engine.inventory, _listed)
+        self._documents = Rendered(engine.inventory, _document)
 
     async def ListDevices(self, request: pb.ListDevicesRequest, context: object) -> pb.ListDevicesResponse:  # noqa: ARG002, N802
         """Lists devices in the order of their names."""
@@ -38,7 +41,7 @@ class DeviceServicer(ChangeServicer):
         return await page.fill(
             pb.ListDevicesResponse(),
             ((device.name, device) for device in found),
-            lambda device: pb.ListDevicesResponse(devices=[device_message(device)]),
+            self._listed,
         )
 
     async def _opened(self, request: pb.ListDevicesRequest) -> Page:
@@ -73,9 +76,7 @@ class DeviceServicer(ChangeServicer):
         return await page.fill(
             pb.GetDeviceXmlResponse(),
             found,
-            lambda device: pb.GetDeviceXmlResponse(
-                devices=[pb.DeviceXml(name=device.name, xml=device_xml(device))]
-            ),
+            _document if request.handles else self._documents,
         )
 
     async def _unlisted(self, handles: Iterable[str]) -> Mapping[str, Device]:
@@ -151,6 +152,15 @@ class DeviceServicer(ChangeServicer):
         async with aclosing(watch) as responses:
             async for response in responses:
                 yield response
+
+
+def _listed(device: Device) -> bytes:
+    return pb.ListDevicesResponse(devices=[device_message(device)]).SerializeToString()
+
+
+def _document(device: Device) -> bytes:
+    document = pb.DeviceXml(name=device.name, xml=device_xml(device))
+    return pb.GetDeviceXmlResponse(devices=[document]).SerializeToString()
 
 
 def _reached(snapshot: Snapshot, roots: list[str], direction: pb.Direction.ValueType) -> frozenset[str]:

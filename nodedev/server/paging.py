@@ -7,10 +7,10 @@ import base64
 import binascii
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
+from time import monotonic
 from typing import Protocol, Self, TypeVar
 
 from nodedev.errors import AbortedError, InvalidError, Violation
@@ -23,7 +23,8 @@ MAX_SIZE = 10_000
 PAGE_BYTES = 1 << 20
 SNAPSHOTS_KEPT = 8
 
-_TURN = 32  # items rendered before other calls get their turn
+_TURN = 32  # items between two looks at the clock
+_TURN_SECONDS = 0.002  # how long other calls wait for theirs
 _PARTS = 3
 
 
@@ -46,10 +47,10 @@ class PagedResponse(Protocol):
     next_page_token: str
     revision: int
 
-    def MergeFrom(self, other: Self) -> None:  # noqa: N802, D102  protobuf's name
+    def MergeFromString(self, serialized: bytes) -> int:  # noqa: N802, D102  protobuf's name
         ...
 
-    def ByteSize(self) -> int:  # noqa: N802, D102  protobuf's name
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:  # noqa: N802, D102  protobuf's name
         ...
 
 
@@ -91,6 +92,7 @@ class Pages:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, Snapshot] = OrderedDict()
+        self._names: tuple[Mapping[str, Device], tuple[str, ...]] = ({}, ())
 
     def open(self, request: PagedRequest, present: Snapshot) -> Page:
         """The page that the request asks for, of the present snapshot or of its token's.
@@ -111,6 +113,12 @@ class Pages:
         if snapshot is None:
             raise expired()
         return Page(self, snapshot, digest, token.after, size)
+
+    def names(self, devices: Mapping[str, Device]) -> tuple[str, ...]:
+        """The names of a snapshot's devices, made once while page follows page."""
+        if self._names[0] is not devices:
+            self._names = (devices, tuple(devices))
+        return self._names[1]
 
     def keep(self, snapshot: Snapshot) -> None:
         """Holds on to a snapshot that a token has been given for."""
@@ -135,8 +143,8 @@ class Page:
         devices = self.snapshot.devices
         if not self.after:
             return iter(devices.values())
-        names = tuple(devices)
-        return (devices[name] for name in islice(names, bisect_right(names, self.after), None))
+        names = self.pages.names(devices)
+        return (devices[names[at]] for at in range(bisect_right(names, self.after), len(names)))
 
     def offset(self) -> int:
         """The position as a number, for items that are not in the order of their names."""
@@ -146,22 +154,33 @@ class Page:
             raise _invalid_token("not a page token of this service") from None
 
     async def fill(
-        self, response: Response, items: Iterable[tuple[str, Item]], render: Callable[[Item], Response]
+        self,
+        response: Response,
+        items: Iterable[tuple[str, Item]],
+        render: Callable[[Item], Response | bytes],
     ) -> Response:
-        """Adds each item's fragment to the response until the page is full; `items` come with positions."""
+        """Adds each item's fragment to the response until the page is full; `items` come with positions.
+
+        A fragment is a response with that item alone, or one already serialized.
+        """
         response.revision = self.snapshot.revision
         size_bytes, position = 0, self.after
+        parts: list[bytes] = []
+        turn = monotonic() + _TURN_SECONDS
         for count, (next_position, item) in enumerate(items):
             if count == self.size or size_bytes >= PAGE_BYTES:
                 self.pages.keep(self.snapshot)
                 response.next_page_token = Token(self.snapshot.revision, self.digest, position).encode()
                 break
             fragment = render(item)
-            response.MergeFrom(fragment)
-            size_bytes += fragment.ByteSize()
+            parts.append(fragment if isinstance(fragment, bytes) else fragment.SerializeToString())
+            size_bytes += len(parts[-1])
             position = next_position
-            if count % _TURN == _TURN - 1:
+            if count % _TURN == _TURN - 1 and monotonic() > turn:
                 await asyncio.sleep(0)
+                turn = monotonic() + _TURN_SECONDS
+        # Serialized messages one behind the other are the message with the items of all.
+        response.MergeFromString(b"".join(parts))
         return response
 
 

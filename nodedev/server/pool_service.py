@@ -103,6 +103,7 @@ class PoolServicer(pool_service_pb2_grpc.StoragePoolServiceServicer):
 
     async def DefinePool(self, request: pb.DefinePoolRequest, context: object) -> pb.DefinePoolResponse:  # noqa: ARG002, N802
         """Defines a pool."""
+        self._engine.require_published()
         definition = await asyncio.to_thread(read_pool, request.xml, self._uuid_of)
         pool = self._book.check(definition) if request.validate_only else self._book.define(definition)
         return self._answer(pb.DefinePoolResponse(), pool)
@@ -135,6 +136,7 @@ class PoolServicer(pool_service_pb2_grpc.StoragePoolServiceServicer):
         context: object,  # noqa: ARG002
     ) -> pb.SetPoolAutostartResponse:
         """Says whether the pool is started with the service."""
+        self._engine.require_published()
         pool = self._book.set_autostart(request.name, wanted=request.autostart)
         return self._answer(pb.SetPoolAutostartResponse(), pool)
 
@@ -260,8 +262,7 @@ def _by_handle(handle: str, volumes: list[Volume], devices: Devices) -> list[Vol
 def _refuse_claimed(volume: Volume) -> None:
     if volume.reasons:
         obstacles = tuple(
-            Obstacle(reason.type, reason.device or volume.device, reason_text(reason))
-            for reason in volume.reasons
+            Obstacle(reason.type, volume.device, reason_text(reason)) for reason in volume.reasons
         )
         raise PreconditionError(
             f"volume {volume.name} is claimed: {', '.join(found.message for found in obstacles)}",

@@ -54,8 +54,8 @@ class Service:
     def __init__(self, engine: Engine, state: Path | None = None) -> None:
         self.engine = engine
         self._devices = DeviceServicer(engine, state)
-        book, self._starting = open_pools(engine, state)
-        self._pools = PoolServicer(engine, book, self._starting)
+        self.pools, self._starting = open_pools(engine, state)
+        self._pools = PoolServicer(engine, self.pools, self._starting)
         self._streams = Streams()
         self._health = health.HealthServicer()
         self._servers: list[grpc.aio.Server] = []

@@ -70,11 +70,13 @@ async def serving(
 class Process:
     """`nodedev serve` in a process of its own; `folder` has its sockets."""
 
-    def __init__(self, folder: Path, arguments: Iterable[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, arguments: Iterable[str], environment: dict[str, str], host: Path = PLAIN
+    ) -> None:
         self.folder = folder
         self.address = f"unix:{folder / 'nodedev.sock'}"
         self.read_only_address = f"unix:{folder / 'nodedev-ro.sock'}"
-        command = [sys.executable, "-m", "nodedev", "--host", str(PLAIN)]
+        command = [sys.executable, "-m", "nodedev", "--host", str(host)]
         self.process = subprocess.Popen(
             [*command, "serve", "--runtime-dir", str(folder), *arguments],
             stderr=subprocess.PIPE,
@@ -98,9 +100,9 @@ class Process:
 
 
 @contextmanager
-def process(folder: Path, *arguments: str, **environment: str) -> Iterator[Process]:
-    """A serving process, stopped in the end."""
-    running = Process(folder, arguments, environment)
+def process(folder: Path, *arguments: str, host: Path = PLAIN, **environment: str) -> Iterator[Process]:
+    """A serving process of a recorded host, stopped in the end."""
+    running = Process(folder, arguments, environment, host)
     try:
         yield running
     finally:

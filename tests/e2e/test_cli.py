@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.services import PLAIN, Nodedev, Process, write_loops
 
 HOST = ("--host", str(PLAIN))
+SAN = ("--host", str(Path(__file__).parents[2] / "fixtures" / "san-basic"))
 
 
 def test_list_is_plain_in_a_pipe(nodedev: Nodedev) -> None:
@@ -240,3 +241,88 @@ def test_on_a_terminal(tmp_path: Path) -> None:
     write_loops(tmp_path, 2, name="x" * 200)
     code, shown = on_a_terminal("--host", str(tmp_path), "list")
     assert (code, max(map(len, shown.splitlines()))) == (0, 60)
+
+
+def test_tables_fit_a_terminal() -> None:
+    """On a terminal the widest columns give way, from their middle, so that each column is seen."""
+    code, shown = on_a_terminal(*SAN, "list", "--cap", "mpath", "-o", "NAME,HEALTH,ALIAS,USED-BY,SYSFS")
+    heading, *rows = shown.splitlines()
+    assert (code, heading.split()) == (0, ["NAME", "HEALTH", "ALIAS", "USED-BY", "SYSFS"])
+    assert max(map(len, rows)) <= 60
+    assert next(row for row in rows if " mpathb " in row).startswith("mpath_…0000a1 ")
+
+
+def test_trees_tell_what_kpartx_made(nodedev: Nodedev) -> None:
+    """A partition of a map, whose parent is the machine, shows its map."""
+    lines = nodedev(*SAN, "tree").stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if "mpathb-part1" in line)
+    assert lines[at + 1] == "|  +- <- partition mpath_3500a0980000000a1"
+
+
+def test_trees_have_readable_names(nodedev: Nodedev) -> None:
+    """What LVM gave a name of eighty characters goes by its dm name, as a member too."""
+    lines = nodedev(*SAN, "tree").stdout.splitlines()
+    assert "+- vg0-mir_rimage_0 [lvm-internal, 20 MiB, /dev/dm-12]" in lines
+    assert "|  +- <- member vg0-mir_rimage_0 active A" in lines
+    assert max(map(len, lines)) < 140
+
+
+def test_trees_tell_what_is_not_as_usual(nodedev: Nodedev) -> None:
+    """A suspended device and a loop device's deleted file can be seen; a container at rest is as usual."""
+    shown = nodedev(*SAN, "tree").stdout
+    assert "block_dm_25_LAB_paused [dm, paused, 32 MiB, /dev/dm-25, suspended]" in shown
+    assert "loop_loop27 [loop, /srv/deleted.img, 32 MiB, /dev/loop27, deleted]" in shown
+    assert "[raid, ddf, 0 B, /dev/md121, optimal]" in shown
+
+
+def test_lists_tell_the_state(nodedev: Nodedev) -> None:
+    """The state is among a list's columns; dm names are shown as they were given."""
+    rows = {row.split()[0]: row for row in nodedev(*SAN, "list").stdout.splitlines()}
+    assert rows["block_dm_25_LAB_paused"].split()[4] == "suspended"
+    assert rows["loop_loop27"].split()[4] == "deleted"
+    assert " odd name " in rows["block_dm_22"]
+
+
+def test_lists_tell_who_uses_lvm_internals(nodedev: Nodedev) -> None:
+    """Only the volume they are for, not the flag by which LVM keeps udev's rules off them."""
+    found = nodedev(*SAN, "list", "-n", "-o", "KIND,USED-BY").stdout.splitlines()
+    users = {row.split()[1] for row in found if row.startswith("lvm-internal")}
+    assert all(user.startswith("raid_LVM_") for user in users)
+    assert not any("DM_UDEV" in row or "not-ready" in row for row in found if row.startswith("lvm-internal"))
+
+
+def test_list_below_a_device_by_any_handle(nodedev: Nodedev) -> None:
+    """--parent takes a handle, and one that nobody answers to is told."""
+    found = nodedev(*SAN, "list", "-n", "-o", "NAME", "--parent", "/dev/loop28")
+    assert found.stdout.splitlines() == ["block_loop28p1", "block_loop28p2"]
+    found = nodedev(*SAN, "list", "--parent", "nobody")
+    assert (found.returncode, found.stderr) == (
+        4,
+        "nodedev: no device is called 'nobody' (DEVICE_NOT_FOUND)\n",
+    )
+
+
+def test_without_a_command_the_usage_is_shown(nodedev: Nodedev) -> None:
+    """On stderr and in lines, as a usage error."""
+    for arguments in ((), ("pool",)):
+        found = nodedev(*arguments)
+        assert (found.returncode, found.stdout) == (2, "")
+        assert found.stderr.startswith("Usage: nodedev ")
+        assert "\\n" not in found.stderr
+
+
+def test_status(nodedev: Nodedev, served: Process) -> None:
+    """Who answers is told, of which host, and whether it may be changed."""
+    found = nodedev("--connect", served.address, "status")
+    assert found.returncode == 0
+    assert f"Answered by:    {served.address}\n" in found.stdout
+    assert "Host:           plain\n" in found.stdout
+    assert "May change:     no\n" in found.stdout
+    assert nodedev(*SAN, "status").stdout.startswith("Answered by:    this process\n")
+
+
+def test_an_address_of_neither_kind(nodedev: Nodedev) -> None:
+    """What is neither a socket nor a host with a port is a usage error."""
+    found = nodedev("--connect", "somewhere", "list")
+    assert found.returncode == 2
+    assert "somewhere is neither unix:PATH nor HOST:PORT" in found.stderr

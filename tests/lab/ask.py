@@ -14,6 +14,7 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 from lxml import etree
+
 from nodedev.capabilities import attributes, kinds
 from nodedev.client import Client
 from nodedev.facts import udev

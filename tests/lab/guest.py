@@ -160,6 +160,22 @@ def _san(folder: Path) -> list[str]:
     return arguments
 
 
+def _plain(folder: Path) -> list[str]:
+    """A machine without a SAN as QEMU arguments: SATA disk, NVMe disk, USB stick, empty CD drive."""
+    disks = folder / "disks"
+    return [
+        *_drive("drive-sata", _disk(disks / "sata.img", 512)),
+        *("-device", "ahci,id=sata,addr=0x4"),
+        *("-device", "ide-hd,bus=sata.0,drive=drive-sata,serial=SATA0,wwn=0x500a0980000000b0"),
+        *_drive("drive-nvme", _disk(disks / "nvme.img", 128)),
+        *("-device", "nvme,serial=NVME0,drive=drive-nvme,addr=0x5"),
+        *_drive("drive-usb", _disk(disks / "usb.img", 32)),
+        *("-device", "qemu-xhci,id=usb,addr=0x6"),
+        *("-device", "usb-storage,bus=usb.0,port=1,drive=drive-usb,serial=USB0,removable=on"),
+        *("-device", "ide-cd,bus=ide.1,unit=0,serial=CD0"),
+    ]
+
+
 def _channels(folder: Path) -> list[str]:
     arguments = ["-device", "virtio-serial-pci,id=channels,max_ports=31,addr=0xb"]
     for port in range(PORTS):
@@ -170,7 +186,7 @@ def _channels(folder: Path) -> list[str]:
     return arguments
 
 
-def _qemu(image: Path, folder: Path) -> list[str]:
+def _qemu(image: Path, folder: Path, *, plain: bool) -> list[str]:
     return [
         "qemu-system-x86_64",
         # /dev/kvm may exist and hang the guest at its first instruction.
@@ -195,7 +211,7 @@ def _qemu(image: Path, folder: Path) -> list[str]:
         *("-fsdev", f"local,id=lab,path={folder}/share,security_model=none"),
         *("-device", "virtio-9p-pci,fsdev=lab,mount_tag=lab,addr=0xa"),
         *_channels(folder),
-        *_san(folder),
+        *(_plain(folder) if plain else _san(folder)),
     ]
 
 
@@ -203,11 +219,13 @@ class Guest:
     """A booted guest, by the folder that holds its sockets, its disks, its log and its share.
 
     Any process can hold one on the same folder. As a context manager it boots in a folder of its own, and
-    ends with the block; `start` and `stop` are for a guest that outlives the process.
+    ends with the block; `start` and `stop` are for a guest that outlives the process. A `plain` one has
+    no SAN.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, plain: bool = False) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="run-", dir=cache_folder()))
+        self._plain = plain
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -231,7 +249,7 @@ class Guest:
         bound = [] if outlive else ["setpriv", "--pdeathsig", "KILL"]
         with (self.folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [*bound, *_qemu(image, self.folder)],
+                [*bound, *_qemu(image, self.folder, plain=self._plain)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

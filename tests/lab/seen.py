@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
 from lxml import etree
-from nodedev.v1 import capability_pb2, device_pb2
+
+from nodedev.v1 import device_pb2
 from nodedev.v1 import device_service_pb2 as pb
+from nodedev.v1.capability_pb2 import Block, Storage
 
 from .guest import HERE, Guest
 
@@ -20,11 +23,28 @@ ASK_SECONDS = 600.0
 WALKED = ("vg1-data", "mpathd")
 
 
+M = TypeVar("M", bound=Message)
+
+
+class Answer(TypedDict):
+    """What ask.py prints: `walks` are a handle's members and holders, `sysfs_edges` holder and slave."""
+
+    listed: dict[str, object]
+    dumps: dict[str, str]
+    violations: dict[str, list[str]]
+    stock_violations: dict[str, list[str]]
+    topology: dict[str, object]
+    walks: dict[str, tuple[list[str], list[str]]]
+    sysfs_edges: list[tuple[str, str]]
+    block_devices: list[str]
+    udev_differences: list[str]
+
+
 @dataclass(frozen=True)
 class Seen:
-    """The answers of one service, in `answer` as ask.py prints them, and a folder of peers.sh."""
+    """The answers of one service, as ask.py prints them, and a folder of peers.sh."""
 
-    answer: Mapping[str, Any]
+    answer: Answer
     peers: Path
 
     @cached_property
@@ -35,11 +55,16 @@ class Seen:
         return {device.name: device for device in listed.devices}
 
     @cached_property
+    def edges(self) -> Iterable[pb.Edge]:
+        """Every relation of the topology."""
+        return ParseDict(self.answer["topology"], pb.GetTopologyResponse()).edges
+
+    @cached_property
     def by_kernel_name(self) -> Mapping[str, list[device_pb2.Device]]:
         """The block devices by the last part of their sysfs path."""
         found: dict[str, list[device_pb2.Device]] = {}
         for device in self.devices.values():
-            if capability(device, "storage") or capability(device, "block"):
+            if capability(device, Storage) or capability(device, Block):
                 found.setdefault(device.sysfs_path.rpartition("/")[2], []).append(device)
         return found
 
@@ -70,9 +95,11 @@ class Seen:
         )
         return name
 
-    def with_capability(self, type_: str) -> Iterable[device_pb2.Device]:
-        """The devices that carry a capability."""
-        return (device for device in self.devices.values() if capability(device, type_))
+    def every(self, kind: type[M]) -> Iterable[tuple[device_pb2.Device, M]]:
+        """The devices that carry a capability, with it."""
+        for device in self.devices.values():
+            if found := capability(device, kind):
+                yield device, found
 
     def document(self, name: str) -> etree._Element:
         """A device's XML."""
@@ -82,7 +109,7 @@ class Seen:
         """What a tool printed."""
         return (self.peers / peer).read_text()
 
-    def json(self, peer: str) -> Any:
+    def json(self, peer: str) -> Any:  # noqa: ANN401  the tools' own
         """What a tool printed, as JSON."""
         return json.loads(self.text(peer))
 
@@ -92,32 +119,16 @@ class Seen:
         return {name: rest.split() for name, _, rest in lines}
 
 
-def capability(device: device_pb2.Device, type_: str) -> Any:
-    """The message of one of a device's capabilities; None without it."""
-    for found in device.capabilities:
-        if found.WhichOneof("kind") == type_:
-            return getattr(found, type_)
-    return None
+def capability(device: device_pb2.Device, kind: type[M]) -> M | None:
+    """One of a device's capabilities; None without it."""
+    values = (getattr(found, found.WhichOneof("kind") or "") for found in device.capabilities)
+    return next((value for value in values if isinstance(value, kind)), None)
 
 
-def mpath(device: device_pb2.Device) -> capability_pb2.Mpath:
-    """A device's mpath capability."""
-    found = capability(device, "mpath")
-    assert isinstance(found, capability_pb2.Mpath)
-    return found
-
-
-def raid(device: device_pb2.Device) -> capability_pb2.Raid:
-    """A device's raid capability."""
-    found = capability(device, "raid")
-    assert isinstance(found, capability_pb2.Raid)
-    return found
-
-
-def loop(device: device_pb2.Device) -> capability_pb2.Loop:
-    """A device's loop capability."""
-    found = capability(device, "loop")
-    assert isinstance(found, capability_pb2.Loop)
+def the(device: device_pb2.Device, kind: type[M]) -> M:
+    """A capability that the device must have."""
+    found = capability(device, kind)
+    assert found is not None, device.name
     return found
 
 

@@ -90,7 +90,8 @@ def host(nodedev_guest: Guest) -> Iterator[Guest]:
     guest.run(
         f"install -d -m 700 {HOME}/state/secrets && "
         f"(umask 077; printf %s {SECRET} >{HOME}/state/secrets/virtimages) && "
-        f"systemd-run --quiet --unit nodedev-pools nodedev serve --runtime-dir {HOME} --state-dir {HOME}/state"
+        "systemd-run --quiet --unit nodedev-pools"
+        f" nodedev serve --runtime-dir {HOME} --state-dir {HOME}/state"
         f" && until {SERVICE} pool list; do sleep 0.2; done"
     )
     yield guest
@@ -174,7 +175,7 @@ def test_mapper_target_lists_the_unique_luns(images: Guest) -> None:
 def test_maps_and_paths_name_each_other(images: Guest) -> None:
     """`vol related` on a map names its volumes in the iscsi and scsi pools, and on each of those the map."""
     adapter = images.run(
-        f"ls -d /sys/class/iscsi_session/session*/device/../ | head -1 | xargs realpath"
+        "ls -d /sys/class/iscsi_session/session*/device/../ | head -1 | xargs realpath"
     ).stdout
     assert (
         define(images, SCSI.format(adapter=adapter.strip().rsplit("/", 1)[1], target="/dev")).returncode == 0
@@ -194,7 +195,7 @@ def test_maps_and_paths_name_each_other(images: Guest) -> None:
 
 
 def test_mpath_pool_has_what_libvirts_has(images: Guest) -> None:
-    """libvirt's mpath pool lists the same paths with the same capacities."""
+    """The mpath pool of libvirt lists the same paths with the same capacities."""
     script = """
         virsh -q pool-create-as lab-mpath mpath --target /dev/mapper >/dev/null
         for volume in $(virsh -q vol-list lab-mpath | awk '{print $1}'); do
@@ -218,7 +219,8 @@ def test_documents_fit_libvirts_schemas(images: Guest) -> None:
         images,
         """
 from lxml import etree
-pools, volumes = (etree.RelaxNG(etree.parse(f"/usr/share/libvirt/schemas/storage{kind}.rng")) for kind in ("pool", "vol"))
+folder = "/usr/share/libvirt/schemas"
+pools, volumes = (etree.RelaxNG(etree.parse(f"{folder}/storage{kind}.rng")) for kind in ("pool", "vol"))
 counts = []
 for pool in ("mpath", "hba", "virtimages"):
     pools.assertValid(etree.fromstring(stub.GetPoolXml(pb.GetPoolXmlRequest(name=pool)).xml))
@@ -236,7 +238,7 @@ print(*counts)
 
 
 def test_libvirt_accepts_the_disks(images: Guest) -> None:
-    """libvirt takes a domain with the disk document of each volume, and a claimed one needs force."""
+    """A domain with the disk with the disk document of each volume, and a claimed one needs force."""
     assert "DEVICE_BUSY" in refused(images, f"vol disk-xml {BY_PATH[0]} --pool virtimages")
     defined = in_guest(
         images,
@@ -299,7 +301,7 @@ for response in stub.WatchPools(pb.WatchPoolsRequest(pools=["mpath"])):
         if change.volume.name == "mpathf" and seen[-1:] != [change.type]:
             seen.append(change.type)
             if change.type == pb.VolumeChange.TYPE_REMOVED:
-                subprocess.run(["multipathd", "add", "map", "3500a0980000000a5"], check=True)
+                subprocess.run(["multipath", "3500a0980000000a5"], check=True)
     if 3 in seen and 1 in seen[seen.index(3):]:
         break
 print("seen", *seen)

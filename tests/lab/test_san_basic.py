@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from nodedev.v1.capability_pb2 import Loop, Mpath, Raid, Storage
+
 from .guest import Guest
-from .seen import WALKED, Seen, capability, look, loop, mpath, raid
+from .seen import WALKED, Seen, capability, look, the
 
 pytestmark = pytest.mark.lab
 
@@ -39,17 +41,18 @@ def in_sectors_of_512(storage: etree._Element) -> etree._Element:
     sysfs counts 512-byte sectors whatever the logical block is; libvirt takes them for logical blocks,
     so that a disk with blocks of 4096 bytes has eight times its size.
     """
-    for told in storage.iterfind(".//logical_block_size"):
-        for found in told.getparent():
-            if found.tag in ("size", "media_size", "num_blocks"):
-                found.text = str(int(found.text) * 512 // int(told.text))
+    for part in storage.iter("capability"):
+        block_size = int(part.findtext("logical_block_size") or 512)
+        for name in ("size", "media_size", "num_blocks"):
+            for found in part.iterfind(name):
+                found.text = str(int(found.text or "0") * 512 // block_size)
     return storage
 
 
 def libvirts(seen: Seen) -> Mapping[str, etree._Element]:
-    """libvirt's devices of the storage stack by name."""
+    """The devices of the storage stack that libvirt lists, by name."""
     found = {}
-    for device in etree.fromstring(seen.text("libvirt-nodedev.xml").encode()):
+    for device in etree.fromstring(seen.text("libvirt-nodedev.xml").encode()).iterfind("device"):
         types = {capability.get("type") for capability in device.findall("capability")}
         if types & set(LIBVIRTS):
             found[device.findtext("name", "")] = device
@@ -89,26 +92,20 @@ def test_libvirts_nodes_and_drivers_are_equal(seen: Seen) -> None:
 def test_every_map_array_and_loop_is_listed(seen: Seen) -> None:
     """What multipathd, /proc/mdstat and losetup list is all there."""
     maps = {found["uuid"] for found in seen.json("multipathd-maps.json")["maps"]}
-    assert maps == {
-        mpath(device).wwid for device in seen.with_capability("mpath") if mpath(device).implementation == "dm"
-    }
+    assert maps == {found.wwid for _, found in seen.every(Mpath) if found.implementation == "dm"}
     arrays = set(re.findall(r"^(md\S+) :", seen.text("mdstat"), re.MULTILINE))
     assert arrays == {
-        seen.kernel_name(device.name)
-        for device in seen.with_capability("raid")
-        if raid(device).implementation == "md"
+        seen.kernel_name(device.name) for device, found in seen.every(Raid) if found.implementation == "md"
     }
     loops = {found["name"] for found in seen.json("losetup.json")["loopdevices"]}
-    assert loops == {device.devnode for device in seen.with_capability("loop")}
+    assert loops == {device.devnode for device, _ in seen.every(Loop)}
 
 
 def test_each_block_device_appears_once(seen: Seen) -> None:
     """Every device of /sys/block is one device here, but for the loop nodes without a file."""
     bound = {found["name"].removeprefix("/dev/") for found in seen.json("losetup.json")["loopdevices"]}
     expected = {
-        name
-        for name in seen.answer["block_devices"]
-        if not re.fullmatch(r"loop\d+", name) or name in bound
+        name for name in seen.answer["block_devices"] if not re.fullmatch(r"loop\d+", name) or name in bound
     }
     counts = {name: len(seen.by_kernel_name.get(name, [])) for name in expected}
     assert counts == dict.fromkeys(expected, 1)
@@ -116,7 +113,7 @@ def test_each_block_device_appears_once(seen: Seen) -> None:
 
 
 def test_device_mapper_without_a_table_is_listed(seen: Seen) -> None:
-    """dmsetup's devices are all there by number, the one that has no table and is not in sysfs too."""
+    """Every device of dmsetup is there by number, the one too that has no table and is not in sysfs."""
     lines = (line.split("|") for line in seen.text("dmsetup-info.txt").splitlines())
     expected = {f"{fields[2]}:{fields[3]}" for fields in lines}
     numbers = {device.device_number for device in seen.devices.values()}
@@ -152,16 +149,18 @@ def test_maps_are_what_the_kernel_says(seen: Seen) -> None:
     states = {"A": "active", "E": "enabled", "D": "disabled"}
     path_states = {"A": "active", "F": "failed"}
     status = seen.dmsetup("dmsetup-status.txt")
-    maps = [mpath(device) for device in seen.with_capability("mpath")]
-    for found in maps:
+    for _, found in seen.every(Mpath):
         if found.implementation != "dm":
             continue
         theirs = [
-            (states[state], [(seen.number(number), path_states[word], fails) for number, word, fails in paths])
+            (
+                states[state],
+                [(seen.number(number), path_states[word], count) for number, word, count in paths],
+            )
             for state, paths in kernel_groups(status[found.alias])
         ]
         ours = [
-            (group.state, [(path.block.removeprefix("/dev/"), path.state, path.failures) for path in group.paths])
+            (group.state, [(Path(path.block).name, path.state, path.failures) for path in group.paths])
             for group in found.groups
         ]
         assert ours == theirs, found.alias
@@ -171,7 +170,7 @@ def test_maps_are_what_multipathd_says(seen: Seen) -> None:
     """Alias, priorities, checkers, device states, failback and queueing are multipathd's."""
     for theirs in seen.json("multipathd-maps.json")["maps"]:
         device = seen.block(theirs["sysfs"])
-        ours = mpath(device)
+        ours = the(device, Mpath)
         assert device.name == f"mpath_{theirs['uuid']}"
         assert (ours.wwid, ours.alias, ours.state) == (theirs["uuid"], theirs["name"], theirs["dm_st"])
         assert [
@@ -217,7 +216,7 @@ def test_maps_are_what_multipathd_says(seen: Seen) -> None:
         assert ours.health == "optimal"
 
 
-def sessions(text: str) -> Mapping[str, tuple[str, str]]:
+def sessions(text: str) -> dict[str, tuple[str, str]]:
     """Each iSCSI disk's target and portal, as iscsiadm -P 3 prints them."""
     found = {}
     target = portal = ""
@@ -235,10 +234,10 @@ def test_transports_are_what_iscsiadm_says(seen: Seen) -> None:
     """Each iSCSI path has its session's target and portal, every other SCSI path goes over virtio."""
     iscsi = sessions(seen.text("iscsi-sessions.txt"))
     assert len(iscsi) == 4
-    for device in seen.with_capability("mpath"):
-        for path in (path for group in mpath(device).groups for path in group.paths):
+    for _, found in seen.every(Mpath):
+        for path in (path for group in found.groups for path in group.paths):
             way = path.transport
-            if mpath(device).implementation == "nvme":
+            if found.implementation == "nvme":
                 assert way.type == "pcie"
             elif path.block in iscsi:
                 assert (way.type, (way.target, way.portal)) == ("iscsi", iscsi.pop(path.block))
@@ -251,11 +250,11 @@ def test_nvme_paths_are_what_nvme_says(seen: Seen) -> None:
     """Native NVMe multipath has the paths of its subsystem, each over its controller."""
     (host,) = seen.json("nvme-subsys.json")
     (subsystem,) = host["Subsystems"]
-    (head,) = (device for device in seen.with_capability("mpath") if mpath(device).implementation == "nvme")
+    ((head, found),) = (pair for pair in seen.every(Mpath) if pair[1].implementation == "nvme")
     assert subsystem["Name"] in head.sysfs_path
     ours = sorted(
         (path.address.controller, path.transport.type, path.transport.address, path.state, path.transport.nqn)
-        for group in mpath(head).groups
+        for group in found.groups
         for path in group.paths
     )
     theirs = [
@@ -289,7 +288,7 @@ def test_arrays_are_what_mdadm_says(seen: Seen) -> None:
         detail = details(seen.text(f"mdadm-detail-{array}.txt"))
         export = details(seen.text(f"mdadm-export-{array}.txt").replace("=", " : "))
         device = seen.block(array)
-        ours = raid(device)
+        ours = the(device, Raid)
         checked.add(ours.level)
         assert (ours.level, ours.uuid) == (export["MD_LEVEL"], export["MD_UUID"])
         assert device.name == f"raid_{export['MD_UUID'].replace(':', '_')}"
@@ -304,10 +303,10 @@ def test_arrays_are_what_mdadm_says(seen: Seen) -> None:
         assert ours.devices.failed == int(detail["Failed Devices"])
         assert ours.devices.spare == int(detail.get("Spare Devices", 0))
         assert ours.consistency_policy == detail["Consistency Policy"]
-        assert ours.layout == detail.get("Layout", "")
+        assert ours.layout == detail.get("Layout", "").replace("-unknown-", "")
         assert ours.chunk_bytes == int(detail.get("Chunk Size", "0K").removesuffix("K")) << 10
         size_kib = int(detail["Array Size"].split()[0])
-        assert capability(device, "storage").size_bytes == size_kib << 10
+        assert the(device, Storage).size_bytes == size_kib << 10
         assert ours.health == ("degraded" if "degraded" in detail["State"] else "optimal")
         assert ours.state == detail["State"].split(", ")[0]
     assert checked == {"raid0", "raid1", "raid5", "raid10", "container"}
@@ -318,7 +317,7 @@ def test_members_are_what_mdadm_says(seen: Seen) -> None:
     roles = {"active sync": "active", "spare": "spare", "faulty": "faulty"}
     for array in arrays(seen):
         text = seen.text(f"mdadm-detail-{array}.txt")
-        ours = raid(seen.block(array))
+        ours = the(seen.block(array), Raid)
         if ours.level == "container":
             nodes = set(re.findall(r"^ +- +\d+ +\d+ +- +(/dev/\S+)$", text, re.MULTILINE))
             assert {member.block for member in ours.members} == nodes
@@ -337,10 +336,10 @@ def test_members_are_what_mdadm_says(seen: Seen) -> None:
 
 def test_a_container_and_its_volume_name_each_other(seen: Seen) -> None:
     """The volume says in which container it is, and stands on it as well as on its disks."""
-    (container,) = (device for device in seen.with_capability("raid") if raid(device).level == "container")
-    (volume,) = (device for device in seen.with_capability("raid") if raid(device).container)
-    assert raid(volume).container == container.name
-    assert [found.device for found in raid(container).volumes] == [volume.name]
+    ((container, whole),) = (pair for pair in seen.every(Raid) if pair[1].level == "container")
+    ((volume, part),) = (pair for pair in seen.every(Raid) if pair[1].container)
+    assert part.container == container.name
+    assert [found.device for found in whole.volumes] == [volume.name]
     assert ("container", container.name) in [(found.kind, found.device) for found in volume.members]
     assert volume.name in [found.device for found in container.holders]
 
@@ -349,7 +348,7 @@ def test_dm_arrays_are_what_the_kernel_says(seen: Seen) -> None:
     """LVM's raid and mirror and the dmraid set have the members and states of dmsetup status."""
     status = seen.dmsetup("dmsetup-status.txt")
     table = seen.dmsetup("dmsetup-table.txt")
-    found = {raid(device).name: raid(device) for device in seen.with_capability("raid")}
+    found = {array.name: array for _, array in seen.every(Raid)}
     ours = found["vg0-mir"]
     _, _, _, level, number, letters, _, action, *_ = status["vg0-mir"]
     assert (ours.level, ours.devices.total, ours.sync.action) == (level, int(number), action)
@@ -370,7 +369,7 @@ def test_loops_are_what_losetup_says(seen: Seen) -> None:
     """Every column of losetup is the same, and a deleted file is told from one whose name says so."""
     deleted = set()
     for theirs in seen.json("losetup.json")["loopdevices"]:
-        ours = loop(seen.block(theirs["name"].removeprefix("/dev/")))
+        ours = the(seen.block(theirs["name"].removeprefix("/dev/")), Loop)
         backing = ours.backing
         if backing.deleted:
             deleted.add(backing.path)
@@ -396,15 +395,14 @@ def test_documents_fit_both_grammars(seen: Seen) -> None:
 def test_relations_are_the_kernels(seen: Seen) -> None:
     """Who stands on whom is what slaves and holders say, and what they do not know comes with its kind."""
     edges = set()
-    for edge in seen.answer["topology"]["edges"]:
-        holder = seen.devices[edge["holder"]]
-        assert (edge["kind"], edge["member"]) in [(found.kind, found.device) for found in holder.members]
-        member = seen.devices[edge["member"]]
-        assert (edge["kind"], holder.name) in [(found.kind, found.device) for found in member.holders]
+    for edge in seen.edges:
+        holder, member = seen.devices[edge.holder], seen.devices[edge.member]
+        assert (edge.kind, member.name) in [(found.kind, found.device) for found in holder.members]
+        assert (edge.kind, holder.name) in [(found.kind, found.device) for found in member.holders]
         upper, lower = seen.kernel_name(holder.name), seen.kernel_name(member.name)
         # It has a partition and the paths of native NVMe multipath elsewhere; kpartx' partitions are dm's.
-        elsewhere = upper.startswith("nvme") or (edge["kind"] == "partition" and not upper.startswith("dm-"))
-        if edge["kind"] not in ("backing", "container") and not elsewhere:
+        elsewhere = upper.startswith("nvme") or (edge.kind == "partition" and not upper.startswith("dm-"))
+        if edge.kind not in ("backing", "container") and not elsewhere:
             edges.add((upper, lower))
     assert edges == {(holder, member) for holder, member in seen.answer["sysfs_edges"]}
 
@@ -413,8 +411,9 @@ def test_lvm_on_md_on_maps_reads_right_both_ways(seen: Seen) -> None:
     """A logical volume reaches down to eight paths over one array and two maps; a map reaches up to it."""
     volume, lower = WALKED
     down = {seen.kernel_name(name) for name in seen.answer["walks"][volume][0]}
-    kinds = [seen.block(name) for name in down]
-    assert [len([one for one in kinds if capability(one, type_)]) for type_ in ("raid", "mpath")] == [1, 2]
+    blocks = [seen.block(name) for name in down]
+    assert len([block for block in blocks if capability(block, Raid)]) == 1
+    assert len([block for block in blocks if capability(block, Mpath)]) == 2
     assert len([name for name in down if name.startswith("sd")]) == 8
     assert down == reached(seen.block_of(volume), seen.answer["sysfs_edges"])
     up = {seen.kernel_name(name) for name in seen.answer["walks"][lower][1]}

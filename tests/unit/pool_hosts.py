@@ -27,9 +27,9 @@ def san() -> dict[str, Device]:
 
 def iscsi(target: str, name: str = "virtimages", iqn: str = IQN) -> Definition:
     """The mail's iSCSI pool."""
+    source = f"<source><host name='127.0.0.1'/><device path='{iqn}'/></source>"
     return read_pool(
-        f"<pool type='iscsi'><name>{name}</name><source><host name='127.0.0.1'/><device path='{iqn}'/></source>"
-        f"<target><path>{target}</path></target></pool>"
+        f"<pool type='iscsi'><name>{name}</name>{source}<target><path>{target}</path></target></pool>"
     )
 
 

@@ -420,6 +420,12 @@ def test_a_kpartx_partition_is_told_by_uuid_and_table(host: Host) -> None:
     ]
 
 
+def test_a_dm_device_is_found_by_name_and_uuid(host: Host) -> None:
+    """A device-mapper device of any kind goes by its dm name and uuid, another block device by neither."""
+    assert block_of(host, "dm-1").handles() == ("mpatha-part2", f"part2-mpath-{SERIAL}")
+    assert block_of(host, "sda1").handles() == ()
+
+
 def test_a_tables_target_types_are_given_once_each(host: Host) -> None:
     """A volume of several linear segments is linear."""
     found = block_of(host, "dm-6").device_mapper

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodedev import discovery as discovery_module
-from nodedev.capabilities import attributes, kinds
+from nodedev.capabilities import attributes, kinds_of
 from nodedev.discovery import Discovery
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.facts.recorded import RecordedSource
@@ -140,7 +140,7 @@ def test_a_probe_that_fails_hides_no_device(source: RecordedSource, monkeypatch:
 
     broken = CapabilityKind(shape=Capability, probe=stumble, attributes={}, order=99)
     before = surveyed(source)
-    monkeypatch.setattr(discovery_module, "kinds", lambda: (*kinds(), broken))
+    monkeypatch.setattr(discovery_module, "kinds_of", lambda subsystem: (*kinds_of(subsystem), broken))
     monkeypatch.setattr(Capability, "TYPE", "broken", raising=False)
     after = surveyed(source)
     assert after.keys() == before.keys()

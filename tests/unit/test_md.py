@@ -129,6 +129,7 @@ def test_no_text_makes_a_value_fail(text: str) -> None:
         ("raid6", "18", "left-symmetric-6"),
         ("raid6", "77", "77"),
         ("raid0", "0", None),
+        ("raid0", "-1", None),
         ("raid0", "1", "original"),
         ("raid0", "2", "alternate"),
         ("raid1", "0", None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -308,10 +309,9 @@ def test_systemds_socket_is_not_touched_while_multipathd_is_down(
         read_text(pid_file=pid_file, systemd=tmp_path)
 
 
-def test_a_locked_pid_file_is_a_running_multipathd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daemon holds a lock on its pid file as long as it lives; then it is asked, at any of its names."""
-    monkeypatch.delenv("MULTIPATH_SOCKET_NAME", raising=False)
-    pid_file = tmp_path / "multipathd.pid"
+@contextmanager
+def locked(pid_file: Path) -> Iterator[int]:
+    """A process that holds its lock on the file, as multipathd does."""
     pid_file.write_text("1")
     hold = f"import fcntl, sys; f = open({str(pid_file)!r}, 'r+'); fcntl.lockf(f, {fcntl.LOCK_EX})"
     with subprocess.Popen(
@@ -321,9 +321,30 @@ def test_a_locked_pid_file_is_a_running_multipathd(tmp_path: Path, monkeypatch: 
     ) as holder:
         assert holder.stdout
         holder.stdout.readline()
-        sockets = (str(tmp_path / "none"), str(tmp_path / "socket"))
-        with multipathd(tmp_path / "socket", answering(ANSWER.encode())):
-            assert read_text(sockets=sockets, pid_file=pid_file, systemd=tmp_path) == ANSWER
+        yield holder.pid
+
+
+def test_a_locked_pid_file_is_a_running_multipathd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon holds a lock on its pid file as long as it lives; then it is asked, at any of its names."""
+    monkeypatch.delenv("MULTIPATH_SOCKET_NAME", raising=False)
+    sockets = (str(tmp_path / "none"), str(tmp_path / "socket"))
+    pid_file = tmp_path / "multipathd.pid"
+    with locked(pid_file), multipathd(tmp_path / "socket", answering(ANSWER.encode())):
+        assert read_text(sockets=sockets, pid_file=pid_file, systemd=tmp_path) == ANSWER
+
+
+def test_a_stopped_multipathd_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that a signal has stopped is told at once, though its socket would take the command."""
+    monkeypatch.delenv("MULTIPATH_SOCKET_NAME", raising=False)
+    pid_file = tmp_path / "multipathd.pid"
+    with locked(pid_file) as pid:
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            with pytest.raises(FactError, match=f"process {pid} is stopped"):
+                read_text(sockets=(), pid_file=pid_file, systemd=tmp_path / "none")
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_every_field_is_read() -> None:

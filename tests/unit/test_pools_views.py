@@ -301,7 +301,7 @@ def test_pool_documents_are_read_as_they_are_written(pool: Definition) -> None:
 
 
 def test_libvirt_documents_are_read() -> None:
-    """libvirt's own documents are read, with the sizes, permissions and empty sources they have."""
+    """The documents of libvirt are read, with the sizes, permissions and empty sources they have."""
     pool = read_pool(
         """<pool type="iscsi">
           <name>virtimages</name>
@@ -376,8 +376,7 @@ TARGET = "<target><path>/dev/disk/by-path</path></target>"
             "host name",
         ),
         (
-            "<pool type='iscsi'><name>m</name><source><host name='h'/>"
-            "<device path='iqn.2026-11.com.example:../../etc'/></source></pool>",
+            f"<pool type='iscsi'><name>m</name>{SOURCE.replace(':x', ':../x')}</pool>",
             "POOL_SOURCE_INVALID",
             "iSCSI target",
         ),

@@ -1,0 +1,1 @@
+"""How fast nodedev is, measured beside its peers on one synthetic host; `make bench` runs it."""
