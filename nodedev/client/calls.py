@@ -1,28 +1,19 @@
-"""Clients: whole answers from all pages, watches that never end, and errors with their reasons.
-
-`Client` is synchronous; `watch_devices` is for an event loop.
-"""
+"""The synchronous client: whole answers, from all pages and of one revision."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Protocol, Self, TypeVar, cast
 
 import grpc
-from grpc_status.rpc_status import from_call
 
-from nodedev.errors import AbortedError, DeadlineError, InvalidError, NodedevError, UnavailableError
-from nodedev.server.status import STARTING_RETRY_SECONDS, from_status
+from nodedev.client.connection import Certificate, channel_to, error_of, normal
+from nodedev.errors import AbortedError, UnavailableError
+from nodedev.server.status import STARTING_RETRY_SECONDS
 from nodedev.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
-    device_pb2,
     device_service_pb2,
     device_service_pb2_grpc,
     pool_service_pb2,
@@ -31,30 +22,6 @@ from nodedev.v1 import (
 
 CALL_SECONDS = 30.0
 LIST_RESTARTS = 5
-
-RECONNECT_SECONDS = 0.1
-RECONNECT_SECONDS_MAX = 5.0
-
-_UNIX = "unix:"
-# What a service that goes away and comes back looks like to a stream.
-_PASSING = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What a TLS connection needs, PEM files: this client's certificate and key, the service's CA."""
-
-    certificate: Path
-    key: Path
-    authority: Path
 
 
 class _Page(Protocol):
@@ -83,9 +50,9 @@ class Client:
     def __init__(
         self, address: str, certificate: Certificate | None = None, call_seconds: float = CALL_SECONDS
     ) -> None:
-        self.address = _normal(address)
+        self.address = normal(address)
         self._call_seconds = call_seconds
-        self._channel = _channel(self.address, certificate)
+        self._channel = channel_to(self.address, certificate)
         self._devices = device_service_pb2_grpc.DeviceServiceStub(self._channel)
         self._admin = admin_service_pb2_grpc.AdminServiceStub(self._channel)
         self._pools = pool_service_pb2_grpc.StoragePoolServiceStub(self._channel)
@@ -286,178 +253,8 @@ class Client:
             try:
                 return method(request, timeout=max(end - time.monotonic(), 0))
             except grpc.RpcError as failure:
-                error = _error(cast("grpc.Call", failure), self.address)  # what a unary call raises is both
+                error = error_of(cast("grpc.Call", failure), self.address)  # what a unary call raises is both
                 starting = error.reason == UnavailableError.reason
                 if not starting or time.monotonic() + STARTING_RETRY_SECONDS > end:
                     raise error from failure
             time.sleep(STARTING_RETRY_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What happened to a device; `before` is the copy held until then, None of an added one."""
-
-    type: device_service_pb2.DeviceChange.Type.ValueType
-    device: device_pb2.Device
-    before: device_pb2.Device | None
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """Changes in their order; `complete` when the copy is whole, `resync` after the service lost events."""
-
-    revision: int
-    changes: tuple[Change, ...]
-    complete: bool
-    resync: bool
-
-
-class DeviceWatch:
-    """A true copy of a host's devices, kept through reconnects, restarts and compaction.
-
-    Iterating gives the updates, for ever; `devices` is the copy as of the last one. After a
-    reconnect only what differs from the copy comes as a change. Errors of the first connection, and
-    refusals that trying again would not mend, are raised; those of later connections are waited out.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        wanted: device_service_pb2.DeviceFilter | None = None,
-        *,
-        after: int = 0,
-        certificate: Certificate | None = None,
-    ) -> None:
-        self.devices: dict[str, device_pb2.Device] = {}
-        self.revision = after
-        self._address = _normal(address)
-        self._wanted = wanted
-        self._certificate = certificate
-        self._fresh: set[str] | None = None
-
-    async def __aiter__(self) -> AsyncIterator[Update]:
-        """The updates as they come."""
-        connected = False
-        delay = RECONNECT_SECONDS
-        while True:
-            try:
-                async with _aio_channel(self._address, self._certificate) as channel:
-                    stub = device_service_pb2_grpc.DeviceServiceStub(channel)
-                    request = device_service_pb2.WatchDevicesRequest(
-                        after_revision=self.revision, filter=self._wanted
-                    )
-                    self._fresh = None if self.revision else set()
-                    async for response in stub.WatchDevices(request):
-                        connected, delay = True, RECONNECT_SECONDS
-                        update = self._take(response)
-                        if update.changes or update.complete or update.resync:
-                            yield update
-            except grpc.aio.AioRpcError as failure:
-                error = _error(failure, self._address)
-                if error.status == "OUT_OF_RANGE":
-                    self.revision = 0
-                    continue
-                starting = error.reason == UnavailableError.reason
-                if not (starting or (connected and failure.code() in _PASSING)):
-                    raise error from failure
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, RECONNECT_SECONDS_MAX)
-
-    def _take(self, response: device_service_pb2.WatchDevicesResponse) -> Update:
-        """Brings the copy up to date, and tells what that changed."""
-        changes = [change for sent in response.changes if (change := self._apply(sent))]
-        if self._fresh is not None:
-            self._fresh.update(sent.device.name for sent in response.changes)
-            if response.snapshot_complete:
-                gone = [name for name in self.devices if name not in self._fresh]
-                changes.extend(self._remove(name) for name in gone)
-                self._fresh = None
-        if self._fresh is None:
-            self.revision = response.revision
-        return Update(response.revision, tuple(changes), response.snapshot_complete, response.resync)
-
-    def _apply(self, sent: device_service_pb2.DeviceChange) -> Change | None:
-        name, before = sent.device.name, self.devices.get(sent.device.name)
-        if sent.type == device_service_pb2.DeviceChange.TYPE_REMOVED:
-            return self._remove(name) if before else None
-        if sent.device == before:
-            return None
-        self.devices[name] = sent.device
-        types = device_service_pb2.DeviceChange
-        return Change(types.TYPE_CHANGED if before else types.TYPE_ADDED, sent.device, before)
-
-    def _remove(self, name: str) -> Change:
-        device = self.devices.pop(name)
-        return Change(device_service_pb2.DeviceChange.TYPE_REMOVED, device, device)
-
-
-def _normal(address: str) -> str:
-    return f"{_UNIX}{address}" if address.startswith("/") else address
-
-
-def _error(call: grpc.Call | grpc.aio.AioRpcError, address: str) -> NodedevError:
-    """What the service sent, or what kept it from answering."""
-    status = from_call(call)
-    sent = from_status(status) if status else None
-    if sent:
-        return sent
-    code, details = call.code(), call.details() or ""
-    if code is grpc.StatusCode.UNAVAILABLE:
-        why = _unix_trouble(address) or details
-        return UnavailableError(
-            f"cannot connect to {address}: {why}", reason="SERVICE_UNREACHABLE", address=address
-        )
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineError(f"{address} does not answer", address=address)
-    return NodedevError(details, reason=code.name)
-
-
-def _channel(address: str, certificate: Certificate | None) -> grpc.Channel:
-    if address.startswith(_UNIX):
-        return grpc.insecure_channel(address)
-    return grpc.secure_channel(address, _credentials(address, certificate))
-
-
-def _aio_channel(address: str, certificate: Certificate | None) -> grpc.aio.Channel:
-    if address.startswith(_UNIX):
-        return grpc.aio.insecure_channel(address)
-    # A peer that has vanished without a word is noticed.
-    options = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
-    return grpc.aio.secure_channel(address, _credentials(address, certificate), options)
-
-
-def _credentials(address: str, certificate: Certificate | None) -> grpc.ChannelCredentials:
-    if certificate is None:
-        raise InvalidError(
-            f"{address} is reached over TLS only, which needs a certificate, its key and a CA",
-            reason="CERTIFICATE_REQUIRED",
-        )
-    try:
-        authority, key, chain = (
-            path.read_bytes() for path in (certificate.authority, certificate.key, certificate.certificate)
-        )
-    except OSError as error:
-        raise InvalidError(f"{error.filename}: {error.strerror}", reason="TLS_INVALID") from None
-    return grpc.ssl_channel_credentials(authority, key, chain)
-
-
-def _unix_trouble(address: str) -> str | None:
-    """Why a local socket cannot be reached, and what to do; gRPC's own text is about its resolver."""
-    if not address.startswith(_UNIX):
-        return None
-    path = address.removeprefix(_UNIX)
-    if path.startswith("//"):
-        path = path.removeprefix("//")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except FileNotFoundError:
-            return "there is no such socket; is the service running (nodedev serve)?"
-        except ConnectionRefusedError:
-            return "nobody listens on this socket; is the service running (nodedev serve)?"
-        except PermissionError:
-            return "permission denied; members of the socket's group may, or use the read-only socket"
-        except OSError as error:
-            return os.strerror(error.errno) if error.errno else str(error)
-    return None
