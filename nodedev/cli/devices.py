@@ -107,6 +107,15 @@ def short_name(device: Device) -> str:
     return alias(device) or device.devnode or device.name
 
 
+def progress(device: Device) -> tuple[str, float] | None:
+    """What a RAID array is doing besides serving, resync or recovery, and how much of it is done."""
+    raid = capability(device, "raid")
+    completed, total = value(raid, "sync", "completed_bytes"), value(raid, "sync", "total_bytes")
+    if not isinstance(completed, int) or not isinstance(total, int) or total == 0:
+        return None
+    return word(raid, "sync", "action"), completed / total
+
+
 def paths(device: Device) -> str:
     """A map's usable paths of all, "3/4"."""
     mpath = capability(device, "mpath")

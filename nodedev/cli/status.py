@@ -35,7 +35,7 @@ def _lines(found: GetServerInfoResponse, address: str) -> Iterator[str]:
         ("Devices", str(found.device_count)),
         ("Revision", str(found.revision)),
         ("Events", found.events),
-        ("May change", "no" if found.read_only else "yes"),
+        ("Connection", "read-only" if found.read_only else "read-write"),
     )
     yield from (f"{f'{title}:':<15} {plain(text)}" for title, text in heads)
     if found.notes:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from nodedev.cli import devices
 from nodedev.cli.devices import Device
-from nodedev.cli.output import boxes, emit, emit_json, human_size, painted, plain
+from nodedev.cli.output import boxes, emit, emit_json, human_size, on_terminal, painted, plain
 from nodedev.cli.session import Session
+
+if TYPE_CHECKING:
+    from nodedev.client import DeviceWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,10 @@ class Strokes:
 
 # A label has no room for what is as it should be; a container of arrays is always inactive (md.rst).
 _UNUSUAL = ("suspended", "deleted")
+
+_BAR = 20
+# To the upper left corner, and everything below it cleared (ECMA-48 CUP, ED).
+_HOME = "\x1b[H\x1b[J"
 
 ASCII = Strokes("+- ", "+- ", "|  ", "   ")
 BOXES = Strokes("├─ ", "└─ ", "│  ", "   ")
@@ -41,19 +50,34 @@ class Node:
 @click.command("tree")
 @click.option("--inverse", is_flag=True, help="What is used on top, and below it what it is made of.")
 @click.option("--json", "as_json", is_flag=True, help="The relations as JSON.")
+@click.option("--watch", "live", is_flag=True, help="Draw it anew with each change, until interrupted.")
 @click.pass_obj
-def tree(session: Session, inverse: bool, as_json: bool) -> None:
+def tree(session: Session, *, inverse: bool, as_json: bool, live: bool) -> None:
     """Show how devices hang together.
 
     Below a device whose parent says nothing of it, "<-" tells what it is made of. A dm device whose
     name is too long to read goes by its dm name.
     """
+    if live and as_json:
+        raise click.UsageError("--json tells of one moment; nodedev watch --json goes on")
+    draw = stack if inverse else by_parent
+    if live:
+        with session.watch() as watched:
+            asyncio.run(_redraw(watched, draw))
     with session.client() as client:
         if as_json:
             emit_json(client.topology())
             return
         found = client.list_devices().devices
-    emit(stack(found) if inverse else by_parent(found))
+    emit(draw(found))
+
+
+async def _redraw(watched: DeviceWatch, draw: Callable[[Iterable[Device]], str]) -> None:
+    """Draws the tree in place on a terminal, one tree after the other elsewhere."""
+    async for _ in watched:
+        if watched.revision:
+            found = (device for _, device in sorted(watched.devices.items()))
+            emit(f"{_HOME if on_terminal() else ''}{draw(found)}{'' if on_terminal() else chr(10)}")
 
 
 def by_parent(found: Iterable[Device], wanted: set[str] | None = None) -> str:
@@ -128,11 +152,20 @@ def _label(device: Device) -> str:
     size_bytes = devices.size_bytes(device)
     kind, alias, name = devices.kind(device), devices.alias(device), devices.short_name(device)
     size = "" if size_bytes is None else human_size(size_bytes)
-    words = (kind, "" if name == alias else alias, size, device.devnode)
+    words: tuple[str, ...] = (kind, "" if name == alias else alias, size, device.devnode)
     state = devices.state(device)
+    doing = devices.progress(device)
+    if doing:
+        words = (*words, f"{doing[0]} {_bar(doing[1])} {doing[1]:.0%}")
     conditions = (state if state in _UNUSUAL or device.inactive else "", devices.health(device))
     about = (*map(plain, filter(None, words)), *(painted(plain(word)) for word in conditions if word))
     return f"{plain(name)} [{', '.join(about)}]"
+
+
+def _bar(share: float) -> str:
+    """How much is done, as a bar."""
+    done = int(share * _BAR)
+    return f"|{'#' * done}{'.' * (_BAR - done)}|"
 
 
 def _drawn(node: Node, first: str = "", rest: str = "") -> Iterator[str]:

@@ -76,7 +76,7 @@ def _lines(update: Update) -> Iterator[str]:
 
 
 def differences(before: Message, after: Message, place: str = "") -> Iterator[str]:
-    """What differs, field by field: "mpath groups[1].paths[sda].state: active -> failed"."""
+    """What differs, field by field: "mpath.groups[1].paths[block_sda].state: active -> failed"."""
     for field in after.DESCRIPTOR.fields:
         here = f"{place}.{field.name}" if place else field.name
         old, new = getattr(before, field.name), getattr(after, field.name)
@@ -94,14 +94,15 @@ def _list_differences(before: Iterable[object], after: Iterable[object], place: 
     old, new = _keyed(before), _keyed(after)
     for key in dict.fromkeys((*old, *new)):
         left, right = old.get(key), new.get(key)
+        here = key if place == "capabilities" else f"{place}[{key}]"
         if left is None or right is None:
-            yield f"{'+' if left is None else '-'}{place}[{key}]"
+            yield f"{'+' if left is None else '-'}{here}"
         elif isinstance(left, Message) and isinstance(right, Message):
-            yield from differences(left, right, f"{place}[{key}]")
+            yield from differences(left, right, here)
 
 
 def _keyed(items: Iterable[object]) -> dict[str, object]:
-    """The items by what tells them apart: a capability's type, a leg's device, or the place."""
+    """The items by what tells them apart: a capability's type, a leg's device, a number, or the place."""
     keyed: dict[str, object] = {}
     for number, item in enumerate(items):
         if not isinstance(item, Message):
@@ -110,7 +111,7 @@ def _keyed(items: Iterable[object]) -> dict[str, object]:
             type_ = item.WhichOneof("kind") or ""
             keyed[type_] = getattr(item, type_)
         else:
-            keyed[str(getattr(item, "device", "") or number)] = item
+            keyed[str(getattr(item, "device", "") or getattr(item, "number", number))] = item
     return keyed
 
 
