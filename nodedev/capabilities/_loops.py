@@ -43,6 +43,10 @@ class Loop(Capability):
     autoclear: bool | None = None
     sector_size_bytes: Annotated[int | None, Element("sector_size")] = None
 
+    def handles(self) -> tuple[str, ...]:
+        """The file."""
+        return (self.backing.path,) if self.backing and self.backing.path else ()
+
 
 def is_bound(facts: DeviceFacts) -> bool:
     """Whether a file is bound to the loop device."""

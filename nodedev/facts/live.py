@@ -5,14 +5,11 @@ No block device is opened, and what may block in the kernel or in a daemon has a
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 
 from nodedev.errors import FactError
-from nodedev.facts import bounded, dm, dm_text, mounts, multipathd, udev
+from nodedev.facts import bounded, dm, dm_text, identity, mounts, multipathd, udev
 from nodedev.facts.dm import DmMap
 from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.mounts import Mount, Swap
@@ -110,10 +107,9 @@ class LiveSource:
         """
         mount = mounts.mount_of(path, self._recent_mounts())
         if mount and mounts.is_remote(mount.filesystem):
-            raise FactError("stat", f"{path} is on {mount.filesystem}, which is not asked: it may not answer")
-        return bounded.call(
-            lambda: _identify(path), STAT_DEADLINE_SECONDS, "stat", mount.mount_point if mount else ""
-        )
+            reason = f"{path} is on {mount.filesystem}, which is not asked: it may not answer"
+            raise FactError(identity.SOURCE, reason)
+        return identity.identify(path, STAT_DEADLINE_SECONDS)
 
     def watch(self) -> Watch:
         """The host's own events, of the subsystems asked for."""
@@ -139,16 +135,3 @@ def _facts(path: str, entry: Entry, known: udev.Known) -> DeviceFacts:
         initialized=known.initialized,
         notes=tuple(entry.notes),
     )
-
-
-def _identify(path: str) -> FileIdentity | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116  bytes and surrogates pass as they are
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-            return None
-        raise FactError("stat", f"{path}: {os.strerror(error.errno or 0)}") from error
-    number = found.st_rdev if stat.S_ISBLK(found.st_mode) else found.st_dev
-    kind = "block" if stat.S_ISBLK(found.st_mode) else "file" if stat.S_ISREG(found.st_mode) else "other"
-    size_bytes = found.st_size if kind == "file" else None
-    return FileIdentity(f"{os.major(number)}:{os.minor(number)}", found.st_ino, kind, size_bytes)

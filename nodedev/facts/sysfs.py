@@ -201,10 +201,11 @@ class Sysfs:
         return Listing(files, folders, symlinks)
 
     def _names(self, directory: str) -> tuple[str, ...]:
-        """The names in a folder of nothing but links to other devices."""
+        """The names of the links in a folder that is there for them."""
         self.reads += 1
         try:
-            return by_number(os.listdir(directory))  # noqa: PTH208  as in link
+            with os.scandir(directory) as entries:
+                return by_number([entry.name for entry in entries if entry.is_symlink()])
         except OSError:
             return ()
 

@@ -77,7 +77,8 @@ class Engine:
             while watch and not publications.closed:
                 hints = watch.wait(WAIT_SECONDS)
                 if hints.lost:
-                    self._survey(publications, resync=True)
+                    # Where no events come at all, none were lost.
+                    self._survey(publications, resync=watch.mode != "polling")
                 elif hints.paths:
                     self._revisit(publications, hints.paths)
             if watch:

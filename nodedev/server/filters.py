@@ -22,10 +22,13 @@ class Filter:
     def of(cls, wanted: pb.DeviceFilter) -> Filter:
         """The request's filter; FILTER_INVALID for a type that no device can have."""
         types = frozenset(wanted.capabilities)
-        unknown = types - {kind.type for kind in kinds()}
+        known = [kind.type for kind in kinds()]
+        unknown = types - set(known)
         if unknown:
             violations = tuple(
-                Violation("filter.capabilities", f"no capability is called {type_!r}")
+                Violation(
+                    "filter.capabilities", f"no capability is called {type_!r}; there are {', '.join(known)}"
+                )
                 for type_ in sorted(unknown)
             )
             raise InvalidError(violations[0].message, reason="FILTER_INVALID", violations=violations)

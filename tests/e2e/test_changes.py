@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from nodedev.capabilities import attributes
+from nodedev.capabilities.loop import Backing, Loop, create
+from nodedev.changes import execute
 from nodedev.client import Client
 from nodedev.errors import (
     AbortedError,
@@ -28,6 +31,10 @@ from nodedev.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from nodedev.facts.host import Host
+from nodedev.facts.live import LiveSource
+from nodedev.model import Device, Site
+from nodedev.plan import Consent, Ioctl
 from nodedev.v1 import device_pb2
 from nodedev.v1 import device_service_pb2 as pb
 
@@ -235,6 +242,33 @@ def test_what_cannot_be_made(live: Live, client: Client, path: str, more: str, r
         client.create_device(document(file if path == "FILE" else Path(path), more))
     assert refused.value.reason == reason
     assert not loops_of(live.folder)
+
+
+def test_before_linux_5_8(live: Live) -> None:
+    """Without LOOP_CONFIGURE the same device comes of LOOP_SET_FD and what follows it."""
+    host = Host(LiveSource(attributes()))
+
+    def find(handle: str) -> Device:
+        raise AssertionError(handle)
+
+    site = Site({}, host, find, lambda facts: facts.kernel_name, (5, 4))
+    wanted = Loop(
+        backing=Backing(path=str(live.file("old.img"))),
+        offset_bytes=4096,
+        sector_size_bytes=4096,
+        partition_scan=True,
+    )
+    plan = create(wanted, site, Consent())
+    assert isinstance(plan.steps[1], Ioctl)
+    assert plan.steps[1].request == "LOOP_SET_FD"
+    node = execute.run(plan, "loop").node
+    assert node
+    folder = Path(f"/sys/block/{Path(node).name}")
+    found = {name: (folder / name).read_text().strip() for name in ("loop/offset", "loop/autoclear")}
+    assert found == {"loop/offset": "4096", "loop/autoclear": "0"}
+    assert (folder / "queue/logical_block_size").read_text().strip() == "4096"
+    with Client(live.address) as client:
+        assert client.destroy_device(node).outcome == Outcome.OUTCOME_DESTROYED
 
 
 def test_what_is_no_device_to_make(client: Client) -> None:

@@ -317,7 +317,7 @@ def test_status(nodedev: Nodedev, served: Process) -> None:
     assert found.returncode == 0
     assert f"Answered by:    {served.address}\n" in found.stdout
     assert "Host:           plain\n" in found.stdout
-    assert "May change:     no\n" in found.stdout
+    assert "Connection:     read-only\n" in found.stdout
     assert nodedev(*SAN, "status").stdout.startswith("Answered by:    this process\n")
 
 

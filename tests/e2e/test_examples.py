@@ -29,7 +29,7 @@ def examples() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 @pytest.mark.parametrize(
-    ("command", "shown"), examples(), ids=lambda part: part if isinstance(part, str) else ""
+    ("command", "shown"), list(examples()), ids=lambda part: part if isinstance(part, str) else ""
 )
 def test_the_output_is_real(command: str, shown: tuple[str, ...]) -> None:
     """Every line shown is printed, in that order."""

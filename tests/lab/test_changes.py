@@ -20,7 +20,7 @@ IDLE_MAP = "36001405000000026e6f6465646576000"
 DISKS = ("loop60", "loop61", "loop62", "loop63")
 SIGNATURES = {
     "ext4": "mkfs.ext4 -q -F {}",
-    "xfs": "mkfs.xfs -q -f {}",
+    "xfs": "mkfs.xfs -q -f --unsupported {}",
     "LVM2_member": "pvcreate -q -y {}",
     "linux_raid_member": (
         "mdadm --create /dev/md/sign --run --level=1 --force --raid-devices=1 {} && mdadm --stop /dev/md/sign"
