@@ -268,6 +268,8 @@ def test_before_linux_5_8(live: Live) -> None:
     assert found == {"loop/offset": "4096", "loop/autoclear": "0"}
     assert (folder / "queue/logical_block_size").read_text().strip() == "4096"
     with Client(live.address) as client:
+        again = client.create_device(document(live.folder / "old.img", "<offset>4096</offset>"))
+        assert (again.existed, again.device.devnode) == (True, node)
         assert client.destroy_device(node).outcome == Outcome.OUTCOME_DESTROYED
 
 

@@ -17,7 +17,7 @@ from nodedev.facts.recorded import RecordedSource
 from nodedev.model import Scene
 from tests.bench.generate import San, record
 
-SMALL, LARGE = 200, 1600
+SMALL, LARGE = 500, 2500
 
 
 class Counted(RecordedSource):
