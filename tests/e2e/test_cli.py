@@ -113,7 +113,12 @@ def test_a_service_is_used_when_named(nodedev: Nodedev, served: Process) -> None
     [
         (("info", "gone"), 4, "nodedev: no device is called 'gone' (DEVICE_NOT_FOUND)\n"),
         (("dumpxml", "vda", "gone"), 4, "nodedev: no device is called 'gone' (DEVICE_NOT_FOUND)\n"),
-        (("list", "--cap", "disc"), 1, "nodedev: no capability is called 'disc' (FILTER_INVALID)\n"),
+        (
+            ("list", "--cap", "disc"),
+            1,
+            "nodedev: no capability is called 'disc'; there are system, pci, scsi_host, scsi_target, scsi,"
+            " scsi_generic, storage, block, mpath, raid, loop, claim (FILTER_INVALID)\n",
+        ),
         (("list", "-o", "COLOUR"), 2, None),
         (("dumpxml",), 2, None),
         (("nonsense",), 2, None),

@@ -12,6 +12,7 @@ import pytest
 
 from .guest import Guest, cache_folder
 from .install import install
+from .seen import Seen, look
 
 
 def _missing() -> str | None:
@@ -46,3 +47,9 @@ def nodedev_guest(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Gue
     """The guest with /usr/local/bin/nodedev."""
     install(guest, tmp_path_factory.mktemp("install"))
     return guest
+
+
+@pytest.fixture(scope="session")
+def seen(nodedev_guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """All that nodedev and the tools say, asked once."""
+    return look(nodedev_guest, tmp_path_factory.mktemp("seen"))

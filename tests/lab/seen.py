@@ -132,13 +132,13 @@ def the(device: device_pb2.Device, kind: type[M]) -> M:
     return found
 
 
-def look(guest: Guest, folder: Path) -> Seen:
-    """Ask all of them, one right after the other."""
+def look(guest: Guest, folder: Path, walked: tuple[str, ...] = WALKED) -> Seen:
+    """Ask all of them, one right after the other; of the topology what is reached from `walked`."""
     guest.script("peers.sh", "/run/peers")
     guest.get("/run/peers", folder / "peers")
     guest.put(HERE / "ask.py", "/run/ask.py")
     guest.run(
-        f"PYTHONPATH=/opt/nodedev python3 /run/ask.py {' '.join(WALKED)} >/run/ask.json", timeout=ASK_SECONDS
+        f"PYTHONPATH=/opt/nodedev python3 /run/ask.py {' '.join(walked)} >/run/ask.json", timeout=ASK_SECONDS
     )
     guest.get("/run/ask.json", folder / "ask.json")
     return Seen(json.loads((folder / "ask.json").read_text()), folder / "peers")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .guest import LUNS, CommandError, Guest
+from .guest import CommandError, Guest
+from .hardware import LUNS
 
 pytestmark = pytest.mark.lab
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -37,6 +36,7 @@ class Reading:
     dumps: str
     recorded: dict[str, device_pb2.Device]
     seconds: dict[str, float]
+    waited: dict[str, float]  # of these not on a CPU: how busy this machine is hardly shows in them
 
     def notes(self, source: str) -> set[str]:
         """What some device has to say of a source."""
@@ -53,30 +53,30 @@ def listed(text: str) -> dict[str, device_pb2.Device]:
 def read(guest: Guest, deadlines: dict[str, float], wrap: str = "") -> Reading:
     """Run the three commands, each with its deadline; `wrap` is a command that runs them, as setpriv."""
     folder = guest.run("mktemp -d /run/reading.XXXXXX && chmod 777 /run/reading.*").stdout.strip()
-    seconds, printed = {}, {}
+    seconds, waited, printed = {}, {}, {}
     for name, arguments in COMMANDS.items():
         shell = f"nodedev {arguments.format(out=folder)} >{folder}/{name} 2>{folder}/{name}.err"
-        timed = f"TIMEFORMAT=%R; time {wrap} sh -c '{shell}'"
+        timed = f"TIMEFORMAT='%R %U %S'; time {wrap} sh -c '{shell}'"
         done = guest.run(timed, timeout=deadlines.get(name, BASELINE_SECONDS), check=False)
         assert done.returncode == 0, (name, done, guest.run(f"cat {folder}/{name}.err").stdout)
-        seconds[name] = float(done.stderr.splitlines()[-1])
+        seconds[name], user, system = map(float, done.stderr.splitlines()[-1].split())
+        waited[name] = max(seconds[name] - user - system, 0.0)
         printed[name] = guest.run(f"cat {folder}/{name}").stdout
     recorded = guest.run(f"nodedev --host {folder}/recording.tar.gz list --json", timeout=BASELINE_SECONDS)
     guest.run(f"rm -r {folder}")
-    return Reading(listed(printed["list"]), printed["dumpxml"], listed(recorded.stdout), seconds)
+    return Reading(listed(printed["list"]), printed["dumpxml"], listed(recorded.stdout), seconds, waited)
 
 
 @pytest.fixture(scope="module")
-def warm(nodedev_guest: Guest) -> Guest:
-    """The guest with nodedev's files in memory."""
-    nodedev_guest.run("nodedev list", timeout=BASELINE_SECONDS)
-    return nodedev_guest
+def first(nodedev_guest: Guest) -> dict[str, device_pb2.Device]:
+    """The host before all trouble; from here on nodedev's files are in the guest's memory."""
+    return listed(nodedev_guest.run("nodedev list --json", timeout=BASELINE_SECONDS).stdout)
 
 
 @pytest.fixture
-def well(warm: Guest) -> Reading:
+def well(nodedev_guest: Guest, first: dict[str, device_pb2.Device]) -> Reading:
     """The host right before the trouble: how fast this machine is may be different a minute later."""
-    return read(warm, {})
+    return read(nodedev_guest, {})
 
 
 def troubled(guest: Guest, well: Reading, capsys: pytest.CaptureFixture[str], wrap: str = "") -> Reading:
@@ -86,7 +86,8 @@ def troubled(guest: Guest, well: Reading, capsys: pytest.CaptureFixture[str], wr
     with capsys.disabled():
         for name, seconds in found.seconds.items():
             ratio = seconds / well.seconds[name]
-            sys.stdout.write(f"\n  {name}: {seconds:.1f} s, {ratio:.2f} of what it takes without trouble")
+            waits = f"{well.waited[name]:.1f} s waiting before, {found.waited[name]:.1f} s now"
+            sys.stdout.write(f"\n  {name}: {ratio:.2f} of {well.seconds[name]:.1f} s; {waits}")
     return found
 
 
@@ -286,13 +287,13 @@ def test_ordinary_user(nodedev_guest: Guest, well: Reading, capsys: pytest.Captu
     assert len([path for group in shown.groups for path in group.paths]) == 2
 
 
-def test_as_before(nodedev_guest: Guest, well: Reading) -> None:
+def test_as_before(nodedev_guest: Guest, first: dict[str, device_pb2.Device]) -> None:
     """After all that the host is what it was."""
-    found = listed(nodedev_guest.run("nodedev list --json", timeout=BASELINE_SECONDS).stdout)
-    assert found.keys() == well.devices.keys()
+    last = listed(nodedev_guest.run("nodedev list --json", timeout=BASELINE_SECONDS).stdout)
+    assert last.keys() == first.keys()
     before, after = (
-        {name: [json.dumps(note.message) for note in device.notes] for name, device in devices.items()}
-        for devices in (well.devices, found)
+        {name: [note.message for note in device.notes] for name, device in devices.items()}
+        for devices in (first, last)
     )
     assert after == before
-    assert the(the_map(found), Mpath).health == "optimal"
+    assert the(the_map(last), Mpath).health == "optimal"

@@ -25,7 +25,8 @@ texts = st.text(
 wild_texts = st.text(max_size=8) | st.binary(max_size=6).map(
     lambda raw: raw.decode("utf-8", "surrogateescape")
 )
-numbers = st.integers(min_value=0, max_value=2**63 - 1)
+# What the narrowest of the numeric fields holds.
+numbers = st.integers(min_value=0, max_value=2**31 - 1)
 
 
 def descriptor_of(cls: type[Capability]) -> Descriptor:

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodedev.errors import FactError
-from nodedev.facts.multipathd import MultipathdMap, parse_maps, read_maps, read_text
+from nodedev.facts.multipathd import MultipathdMap, parse_maps, read_map, read_maps, read_text
 from nodedev.facts.text import printable
 
 SIZE = struct.Struct("@N")
@@ -157,6 +157,59 @@ def test_a_running_multipathd_tells_its_maps(path: Path) -> None:
     """The command and its answer travel in frames of a native size."""
     with multipathd(path, answering(ANSWER.encode())):
         assert read_maps() == parse_maps(ANSWER)
+
+
+@contextmanager
+def answering_each(path: Path, answers: dict[str, str]) -> Iterator[list[str]]:
+    """A peer that answers commands as told, "fail" to any other; gives the commands it took."""
+    taken: list[str] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(4)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with peer:
+                        taken.append(command_of(peer).decode().rstrip("\0"))
+                        answer = answers.get(taken[-1], "fail\n").encode() + b"\0"
+                        peer.sendall(SIZE.pack(len(answer)) + answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield taken
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+ONE = ANSWER.replace('"maps": [', '"map": ').replace("      }]\n   }]\n}", "      }]\n   }\n}")
+WWID = "3500a0980000000a0"
+
+
+def test_one_map_is_asked_for_by_its_wwid(path: Path) -> None:
+    """An event on one map costs one map's answer, however many there are."""
+    with answering_each(path, {f"show map {WWID} json": ONE}) as taken:
+        assert read_map(WWID) == only(ANSWER)
+    assert taken == [f"show map {WWID} json"]
+
+
+@pytest.mark.parametrize("answer", ["fail\n", ONE.replace(WWID, "another")])
+def test_a_map_that_is_not_told_by_wwid_is_looked_for_among_all(path: Path, answer: str) -> None:
+    """An older multipathd, or an alias that equals the WWID, costs the long way and not the map."""
+    with answering_each(path, {f"show map {WWID} json": answer, "show maps json": ANSWER}) as taken:
+        assert read_map(WWID) == only(ANSWER)
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("wwid", ["a b", "dm-0", "", "x\ny"])
+def test_a_wwid_that_is_no_plain_word_is_no_command(path: Path, wwid: str) -> None:
+    """What multipathd would take for something else is never sent to it."""
+    with answering_each(path, {"show maps json": ANSWER}) as taken:
+        assert read_map(wwid) is None
+    assert taken == ["show maps json"]
 
 
 def test_the_recorders_text_is_the_answer_itself(path: Path) -> None:

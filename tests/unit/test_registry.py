@@ -20,7 +20,9 @@ from tests.unit.strategies import capabilities, descriptor_of
 
 each_kind = pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.type)
 _PROTO_TYPES = {
+    FieldDescriptor.TYPE_INT32: int,
     FieldDescriptor.TYPE_INT64: int,
+    FieldDescriptor.TYPE_UINT32: int,
     FieldDescriptor.TYPE_BOOL: bool,
     FieldDescriptor.TYPE_STRING: str,
     FieldDescriptor.TYPE_ENUM: str,
