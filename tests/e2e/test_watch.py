@@ -232,6 +232,46 @@ def test_lost_events_are_noticed() -> None:
     storm.watch.close()
 
 
+class SmallBuffer(LiveSource):
+    """This host, watched through a buffer in which events get lost."""
+
+    def watch(self) -> Watch:
+        """The smallest buffer that the kernel gives."""
+        return LiveWatch(self, attributes(), buffer_bytes=1)
+
+
+@needs_root
+async def test_a_storm_leaves_a_true_copy(folder: Path, loop: str) -> None:
+    """5,000 uevents overflow the buffer: a resync is marked, and the copy equals a fresh scan."""
+    path = folder / "storm.sock"
+    async with serving(SmallBuffer(attributes()), path) as service:
+        running = asyncio.create_task(service.run())
+        await service.engine.published.wait()
+        watch = DeviceWatch(f"unix:{path}")
+        updates = aiter(watch)
+        await anext(updates)
+
+        def storm() -> None:
+            nodes = [found / "uevent" for found in Path("/sys/block").iterdir()]
+            for number in range(5000):
+                nodes[number % len(nodes)].write_text("change")
+
+        await asyncio.gather(asyncio.to_thread(storm), losetup("-f", loop))
+        resynced = False
+
+        def true_again() -> bool:
+            found = Discovery().survey(Host.scan(LiveSource(attributes())))
+            return resynced and watch.devices == {
+                device.name: device_message(device) for device in found.devices
+            }
+
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not true_again():
+                resynced = (await anext(updates)).resync or resynced
+        assert not running.done()
+        running.cancel()
+
+
 @pytest.fixture
 def loop(folder: Path) -> Iterator[str]:
     """A file to bind, detached in the end wherever it is bound."""
