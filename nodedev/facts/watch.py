@@ -25,6 +25,8 @@ from nodedev.facts.udev import Uevents
 
 # Events that come closer together than this are one hint, so that a device in a storm is read once.
 _QUIET_SECONDS = 0.02
+# The first after a calm is most likely alone but for its twins, and is not held up for others.
+_CALM_SECONDS = 0.002
 _COLLECT_SECONDS = 0.2
 # A running resync changes its files often: progress is looked at this often, and not with each change.
 _PROGRESS_SECONDS = 1.0
@@ -55,6 +57,7 @@ class LiveWatch:
         self._arrays: dict[str, list[int]] = {}
         self._syncing: dict[str, float] = {}
         self._maps = dm.Events()
+        self._hinted = -math.inf
         self._checked = self._check()
         self._multipathd_due = time.monotonic() + _MULTIPATHD_SECONDS
         if self._uevents:
@@ -89,8 +92,10 @@ class LiveWatch:
             now = time.monotonic()
             self._tick(paths, now)
         until = now + _COLLECT_SECONDS
-        while now < until and self._collect(paths, _QUIET_SECONDS):
-            now = time.monotonic()
+        quiet = _CALM_SECONDS if now - self._hinted > _COLLECT_SECONDS else _QUIET_SECONDS
+        while now < until and self._collect(paths, quiet):
+            now, quiet = time.monotonic(), _QUIET_SECONDS
+        self._hinted = now if paths else self._hinted
         for path in paths:
             if basename(path).startswith("md"):
                 self._follow(path)

@@ -97,7 +97,7 @@ class Engine:
             with _nothing_collected():
                 self.inventory.replace(found.devices, notes, resync=resync)
             if not self.published.is_set():
-                # From here on a full collection does not go through all devices: a second for 50,000.
+                # From here on a full collection does not go through all devices.
                 gc.freeze()
             self.published.set()
 

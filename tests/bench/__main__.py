@@ -44,20 +44,26 @@ def main() -> None:
     for blocks in (*wanted.sizes, *((FULL,) if wanted.full else ())):
         say(f"{blocks} block devices")
         results["sizes"][str(blocks)] = of_size(blocks, wanted.limit)
+        keep(results, wanted.out)
     if os.geteuid() == 0 and Path("/dev/loop-control").exists():
         say("events")
         results["events"] = events.measure()
     else:
         say("events: left out, they need root and loop devices")
     results["seconds"] = time.perf_counter() - start
-    wanted.out.parent.mkdir(parents=True, exist_ok=True)
-    wanted.out.write_text(json.dumps(results, indent=1))
-    print(table(results))
+    keep(results, wanted.out)
+    sys.stdout.write(f"{table(results)}\n")
+
+
+def keep(results: Results, out: Path) -> None:
+    """Writes what there is so far."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=1))
 
 
 def say(text: str) -> None:
     """What is going on, beside the results."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")
 
 
 def machine() -> dict[str, object]:
@@ -111,7 +117,9 @@ def live(root: Path, folder: Path, limit_s: float) -> dict[str, object]:
     run(inside(root, [*scan, "--trace", reads]), environment(), times=1)
     ours = run(inside(root, scan), environment())
     result: dict[str, object] = {"nodedev": plain(ours), "parts": json.loads(ours.output)}
-    readers = {"plain Python, same files": [sys.executable, HERE / "reread.py", reads]}
+    readers: dict[str, list[str | Path]] = {
+        "plain Python, same files": [sys.executable, HERE / "reread.py", reads]
+    }
     if shutil.which("gcc"):
         floor = folder / "floor"
         subprocess.run(["gcc", "-O2", "-o", floor, HERE / "floor.c"], check=True)

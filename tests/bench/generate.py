@@ -55,7 +55,7 @@ _BLOCK = {
     "range": "16",
     "removable": "0",
     "ro": "0",
-    "stat": "     208        0    10174      891        1        0        0        9        0      852      910",
+    "stat": "     208        0    10174      891        1        0        0        9        0      852",
     **{f"queue/{name}": value for name, value in _QUEUE.items()},
 }
 _BLOCK_BYTES = {name: f"{value}\n".encode() for name, value in _BLOCK.items()}
@@ -90,14 +90,17 @@ class Disk:
 
     @property
     def name(self) -> str:
+        """The kernel name."""
         return f"sd{letters(self.index)}"
 
     @property
     def path(self) -> str:
+        """The sysfs path."""
         return f"{self.scsi}/block/{self.name}"
 
     @property
     def number(self) -> str:
+        """The "MAJOR:MINOR"."""
         return sd_number(self.index)
 
 
@@ -117,6 +120,7 @@ class Mapped:
 
     @property
     def path(self) -> str:
+        """The sysfs path."""
         return f"/devices/virtual/block/dm-{self.minor}"
 
 
@@ -140,8 +144,7 @@ class San:
         """The LUNs' and then the local disks' NAA names, with the 3 that scsi_id puts before them."""
         random = Random(self.seed)
         return tuple(
-            f"3600a0980{random.getrandbits(96):024x}"
-            for _ in range(self.luns + self.arrays * _ARRAY_DISKS)
+            f"3600a0980{random.getrandbits(96):024x}" for _ in range(self.luns + self.arrays * _ARRAY_DISKS)
         )
 
     def sectors(self, lun: int) -> int:
@@ -398,7 +401,11 @@ def _disk(san: San, disk: Disk) -> Iterator[Stanza]:
         number=f"{SG_MAJOR}:{disk.index}",
     )
     yield _stanza(
-        f"{disk.scsi}/bsg/{bsg}", "bsg", symlinks=device, node=f"bsg/{bsg}", number=f"{BSG_MAJOR}:{disk.index}"
+        f"{disk.scsi}/bsg/{bsg}",
+        "bsg",
+        symlinks=device,
+        node=f"bsg/{bsg}",
+        number=f"{BSG_MAJOR}:{disk.index}",
     )
     naa, serial = disk.wwid[1:], disk.wwid[-12:]
     path = disk.holder.startswith("virtual/block/dm-")
@@ -488,7 +495,11 @@ def _mapped(mapped: Mapped, san: San) -> Stanza:
         "dm/uuid": mapped.uuid,
         "dm/suspended": "0",
     }
-    links = [f"mapper/{mapped.name}", f"disk/by-id/dm-name-{mapped.name}", f"disk/by-id/dm-uuid-{mapped.uuid}"]
+    links = [
+        f"mapper/{mapped.name}",
+        f"disk/by-id/dm-name-{mapped.name}",
+        f"disk/by-id/dm-uuid-{mapped.uuid}",
+    ]
     return _stanza(
         mapped.path,
         "block",

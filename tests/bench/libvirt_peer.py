@@ -15,16 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-import libvirt
+import libvirt  # type: ignore[import-not-found]  # Debian's, for its own Python
 
 DRIVERS = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver")
 DRIVER = "libvirt_driver_nodedev.so"
 
 
-def seconds(call, times=3):
+def seconds(call: Callable[[], object], times: int = 3) -> float:
     """The median seconds of a call."""
     taken = []
     for _ in range(times):
@@ -34,12 +35,12 @@ def seconds(call, times=3):
     return median(taken)
 
 
-def resident_bytes(pid):
+def resident_bytes(pid: int) -> int:
     """The daemon's memory."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(folder, limit_s, lookups):
+def measure(folder: Path, limit_s: float, lookups: int) -> dict[str, float]:
     """Everything, by name; only the time where it took longer than allowed."""
     (folder / "drivers").mkdir()
     (folder / "drivers" / DRIVER).symlink_to(DRIVERS / DRIVER)
@@ -93,7 +94,7 @@ def measure(folder, limit_s, lookups):
             daemon.kill()
 
 
-def main():
+def main() -> None:
     """Measures in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="nodedev-libvirt-", dir="/tmp") as folder:
         json.dump(measure(Path(folder), float(sys.argv[1]), int(sys.argv[2])), sys.stdout)

@@ -36,10 +36,16 @@ def _rows(sizes: list[Results]) -> Iterator[tuple[str, list[str]]]:
     )
     for name in readers:
         yield f"{name}, wall (cpu)", [_run(size, name) for size in sizes]
-    yield "libvirtd to its first list", [_libvirt(size, "start_s", size["live"]["nodedev"]["wall_s"]) for size in sizes]
+    yield (
+        "libvirtd to its first list",
+        [_libvirt(size, "start_s", size["live"]["nodedev"]["wall_s"]) for size in sizes],
+    )
     yield "nodedev over plain Python, cpu", [_over(size, "plain Python, same files") for size in sizes]
     yield "nodedev over C, cpu", [_over(size, "C, same files") for size in sizes]
-    yield "per device, us of cpu", [_each(size["live"]["parts"], "cpu_s", 1e6) for size in sizes if "live" in size]
+    yield (
+        "per device, us of cpu",
+        [_each(size["live"]["parts"], "cpu_s", 1e6) for size in sizes if "live" in size],
+    )
     yield "per device, bytes", [_each(size["live"]["parts"], "bytes", 1) for size in sizes if "live" in size]
     yield "**recorded**", ["" for _ in sizes]
     yield "facts to inventory, s", [f"{size['recorded']['total_s']:.2f}" for size in sizes]
@@ -57,18 +63,30 @@ def _rows(sizes: list[Results]) -> Iterator[tuple[str, list[str]]]:
     for form in ("xml", "message"):
         for width in (1, 16, 64):
             key = f"one_{form}_{width}_per_s"
-            yield f"single {form} calls/s, {width} in flight", [f"{size['serving'][key]:,.0f}" for size in sizes]
+            yield (
+                f"single {form} calls/s, {width} in flight",
+                [f"{size['serving'][key]:,.0f}" for size in sizes],
+            )
     yield "XML/s, a hundred a call", [f"{size['serving']['xml_by_hundreds_per_s']:,.0f}" for size in sizes]
-    yield "libvirt lookup + XML/s", [f"{_peer(size).get('one_per_s', 0):,.0f}" for size in sizes]
-    yield "service's memory, idle (all lists kept), MB", [
-        f"{size['serving']['idle_bytes'] / 1e6:.0f} ({size['serving']['listed_bytes'] / 1e6:.0f})" for size in sizes
-    ]
-    yield "libvirtd's memory, MB", [f"{_peer(size).get('bytes', 0) / 1e6:.0f}" for size in sizes]
+    yield "libvirt lookup + XML/s", [_told(size, "one_per_s", 1) for size in sizes]
+    yield (
+        "service's memory, idle (all lists kept), MB",
+        [
+            f"{size['serving']['idle_bytes'] / 1e6:.0f} ({size['serving']['listed_bytes'] / 1e6:.0f})"
+            for size in sizes
+        ],
+    )
+    yield "libvirtd's memory, MB", [_told(size, "bytes", 1e6) for size in sizes]
 
 
 def _peer(size: Results) -> Results:
     found: Results = size.get("live", {}).get("libvirtd", {})
     return found
+
+
+def _told(size: Results, key: str, unit: float) -> str:
+    value = _peer(size).get(key)
+    return "-" if value is None else f"{value / unit:,.0f}"
 
 
 def _run(size: Results, name: str) -> str:

@@ -34,9 +34,7 @@ def measure(recording: Path | None) -> dict[str, float]:
     gc.disable()
     cpu = time.process_time()
     start = time.perf_counter()
-    source: Source = (
-        RecordedSource.open(recording, attributes()) if recording else LiveSource(attributes())
-    )
+    source: Source = RecordedSource.open(recording, attributes()) if recording else LiveSource(attributes())
     host = Host.scan(source)
     read = time.perf_counter()
     found = Discovery().survey(host)

@@ -46,7 +46,9 @@ def run(
 
 def _once(command: Sequence[str], environment: Mapping[str, str], limit_s: float) -> Run:
     start = time.perf_counter()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
         stop = threading.Timer(limit_s, lambda: os.killpg(process.pid, 9))
         stop.start()
         assert process.stdout

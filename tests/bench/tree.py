@@ -5,6 +5,8 @@ Attributes of the same content are one file with many names: a host of 20,000 bl
 million of them.
 """
 
+# A million small files: pathlib would take most of the time.
+# ruff: noqa: PTH103, PTH120, PTH211
 from __future__ import annotations
 
 import os
@@ -21,7 +23,15 @@ from nodedev.facts.umockdev import Stanza
 _KERNEL = ("MAJOR", "MINOR", "DEVNAME", "DEVTYPE", "DISKSEQ", "DRIVER", "MODALIAS", "PCI_")
 _ELSEWHERE = frozenset({"SUBSYSTEM", "DEVLINKS", "TAGS"})
 _BUSES = frozenset({"pci", "scsi"})
-_FOLDERS = ("sys/devices", "sys/bus", "sys/class", "sys/block", "sys/dev/block", "sys/dev/char", "run/udev/data")
+_FOLDERS = (
+    "sys/devices",
+    "sys/bus",
+    "sys/class",
+    "sys/block",
+    "sys/dev/block",
+    "sys/dev/char",
+    "run/udev/data",
+)
 _NODES = (("null", 1, 3), ("zero", 1, 5), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _DESCRIPTORS = (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))
 
@@ -139,7 +149,17 @@ def tree(devices: Iterable[Stanza]) -> Iterator[Path]:
 
 def inside(root: Path, command: Sequence[str | Path]) -> list[str]:
     """The command line that runs a command where the tree is the host."""
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, str(root), *map(str, command)]
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        _ENTER,
+        str(root),
+        *map(str, command),
+    ]
 
 
 def environment(**more: str) -> dict[str, str]:
