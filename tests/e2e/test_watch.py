@@ -206,38 +206,31 @@ async def test_one_that_does_not_read_holds_up_nobody(folder: Path) -> None:
                 await stream.aclose()  # type: ignore[attr-defined]
 
 
-class Storm:
-    """A live watch whose buffer is so small that events get lost."""
-
-    def __init__(self) -> None:
-        self.source = LiveSource(attributes())
-        self.watch: Watch = LiveWatch(self.source, attributes(), buffer_bytes=1)
-
-    def hints(self) -> Iterator[Hints]:
-        """What the watch tells until the host is quiet."""
-        while (hints := self.watch.wait(1)) != Hints():
-            yield hints
-
-
-@needs_root
-def test_lost_events_are_noticed() -> None:
-    """5,000 uevents into a small buffer: the loss is told, and the watch goes on after it."""
-    storm = Storm()
-    nodes = [folder / "uevent" for folder in Path("/sys/block").iterdir()]
-    for number in range(5000):
-        nodes[number % len(nodes)].write_text("change")
-    assert any(hints.lost for hints in storm.hints())
-    nodes[0].write_text("change")
-    assert any(hints.paths for hints in storm.hints())
-    storm.watch.close()
-
-
 class SmallBuffer(LiveSource):
     """This host, watched through a buffer in which events get lost."""
 
     def watch(self) -> Watch:
         """The smallest buffer that the kernel gives."""
         return LiveWatch(self, attributes(), buffer_bytes=1)
+
+
+def hints_of(watch: Watch) -> Iterator[Hints]:
+    """What the watch tells until the host is quiet."""
+    while (hints := watch.wait(1)) != Hints():
+        yield hints
+
+
+@needs_root
+def test_lost_events_are_noticed() -> None:
+    """5,000 uevents into a small buffer: the loss is told, and the watch goes on after it."""
+    watch = SmallBuffer(attributes()).watch()
+    nodes = [folder / "uevent" for folder in Path("/sys/block").iterdir()]
+    for number in range(5000):
+        nodes[number % len(nodes)].write_text("change")
+    assert any(hints.lost for hints in hints_of(watch))
+    nodes[0].write_text("change")
+    assert any(hints.paths for hints in hints_of(watch))
+    watch.close()
 
 
 @needs_root
