@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from nodedev.capabilities import _dm
 from nodedev.capabilities._raid_health import Evidence
-from nodedev.facts.dm import (
-    DmTarget,
+from nodedev.facts.dm_targets import (
     RaidStatus,
     RaidTable,
     parse_mirror_status,
@@ -21,7 +20,7 @@ from nodedev.facts.dm import (
     parse_raid_status,
     parse_raid_table,
 )
-from nodedev.facts.dm_text import SOURCE
+from nodedev.facts.dm_text import SOURCE, DmTarget
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.facts.md import SECTOR_BYTES, Copies, Progress
 

@@ -32,7 +32,8 @@ from nodedev.capabilities._transport import (
     ends_of,
     transport_of,
 )
-from nodedev.facts.dm import DmMap, DmTarget, parse_multipath_status, parse_multipath_table
+from nodedev.facts.dm_targets import parse_multipath_status, parse_multipath_table
+from nodedev.facts.dm_text import DmMap, DmTarget
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.facts.multipathd import MultipathdMap, MultipathdPath
 from nodedev.model import CapabilityKind, Scene

@@ -17,61 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from nodedev.errors import FactError
-from nodedev.facts.dm_targets import (
-    MirrorLeg,
-    MirrorLegStatus,
-    MirrorStatus,
-    MirrorTable,
-    MultipathStatus,
-    MultipathStatusGroup,
-    MultipathStatusPath,
-    MultipathTable,
-    MultipathTableGroup,
-    MultipathTablePath,
-    RaidLeg,
-    RaidStatus,
-    RaidTable,
-    parse_mirror_status,
-    parse_mirror_table,
-    parse_multipath_status,
-    parse_multipath_table,
-    parse_raid_status,
-    parse_raid_table,
-)
-from nodedev.facts.dm_text import SOURCE, DmMap, DmTarget, Span, format_text, parse_text, targets
+from nodedev.facts.dm_text import SOURCE, DmMap, DmTarget, Span, targets
 from nodedev.facts.text import printable
-
-__all__ = [
-    "DmMap",
-    "DmTarget",
-    "MirrorLeg",
-    "MirrorLegStatus",
-    "MirrorStatus",
-    "MirrorTable",
-    "MultipathStatus",
-    "MultipathStatusGroup",
-    "MultipathStatusPath",
-    "MultipathTable",
-    "MultipathTableGroup",
-    "MultipathTablePath",
-    "RaidLeg",
-    "RaidStatus",
-    "RaidTable",
-    "format_text",
-    "parse_mirror_status",
-    "parse_mirror_table",
-    "parse_multipath_status",
-    "parse_multipath_table",
-    "parse_raid_status",
-    "parse_raid_table",
-    "parse_text",
-    "read_map",
-    "read_maps",
-]
 
 CONTROL = Path("/dev/mapper/control")
 MISC = Path("/proc/misc")
-
 
 Call = Callable[[int, bytearray], object]
 

@@ -9,7 +9,7 @@ from posixpath import basename, dirname
 from typing import Generic, Protocol, TypeVar, cast
 
 from nodedev.errors import FactError
-from nodedev.facts.dm import DmMap
+from nodedev.facts.dm_text import DmMap
 from nodedev.facts.mounts import Mount, Swap
 from nodedev.facts.multipathd import MultipathdMap
 

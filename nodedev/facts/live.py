@@ -10,7 +10,7 @@ from time import monotonic
 
 from nodedev.errors import FactError
 from nodedev.facts import bounded, dm, dm_text, identity, mounts, multipathd, udev
-from nodedev.facts.dm import DmMap
+from nodedev.facts.dm_text import DmMap
 from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.mounts import Mount, Swap
 from nodedev.facts.multipathd import MultipathdMap

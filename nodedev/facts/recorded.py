@@ -21,8 +21,8 @@ from sys import intern
 from typing import IO
 
 from nodedev.errors import FactError, RecordingError
-from nodedev.facts import dm, dm_text, manifest, mounts, multipathd, replay, umockdev
-from nodedev.facts.dm import DmMap
+from nodedev.facts import dm_text, manifest, mounts, multipathd, replay, umockdev
+from nodedev.facts.dm_text import DmMap
 from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.manifest import Content, Manifest
 from nodedev.facts.mounts import Mount, Swap
@@ -209,7 +209,7 @@ class RecordedSource:
         ):
             return {}
         table, status, info = (self._text(dm_text.SOURCE, name) for name in (DM_TABLE, DM_STATUS, DM_INFO))
-        return {found.device_number: found for found in dm.parse_text(table, status, info)}
+        return {found.device_number: found for found in dm_text.parse_text(table, status, info)}
 
     @cached_property
     def _multipathd(self) -> Mapping[str, MultipathdMap]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from posixpath import dirname
 
 from nodedev.errors import FactError, RecordingError
-from nodedev.facts import discretion, dm, dm_text, manifest, mounts, multipathd, recorded, replay, umockdev
+from nodedev.facts import discretion, dm_text, manifest, mounts, multipathd, recorded, replay, umockdev
 from nodedev.facts.host import DeviceFacts, FileIdentity, Note, Watch
 from nodedev.facts.live import LiveSource
 from nodedev.facts.manifest import Content, Manifest
@@ -256,7 +256,7 @@ class _Recorder:
         return found
 
     def _maps(self) -> Mapping[str, bytes]:
-        texts = dm.format_text(self.source.maps())
+        texts = dm_text.format_text(self.source.maps())
         names = (recorded.DM_TABLE, recorded.DM_STATUS, recorded.DM_INFO)
         return {name: text.encode() for name, text in zip(names, texts, strict=True)}
 

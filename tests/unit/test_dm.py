@@ -14,8 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodedev.errors import FactError
-from nodedev.facts import dm
-from nodedev.facts.dm import DmMap, DmTarget, maps_by, parse_text, read_map, read_maps
+from nodedev.facts import dm_targets, dm_text
+from nodedev.facts.dm import maps_by, read_map, read_maps
+from nodedev.facts.dm_text import DmMap, DmTarget, parse_text
 from nodedev.facts.text import printable
 
 # --- a kernel ---------------------------------------------------------------------------------------
@@ -362,7 +363,7 @@ def test_a_recording_made_with_dmsetup_is_read() -> None:
 def test_a_host_without_devices_is_recorded_in_words() -> None:
     """The sentence for none is dmsetup's own, and understood."""
     none = "No devices found\n"
-    assert dm.format_text(()) == (none, none, none)
+    assert dm_text.format_text(()) == (none, none, none)
     assert parse_text(none, none, none) == ()
     assert parse_text("", "", "") == ()
 
@@ -406,7 +407,7 @@ def test_names_are_shown_unmangled_as_dmsetup_does() -> None:
     )
     (found,) = parse_text(*text)
     assert (found.name, found.uuid) == (r"odd\x20name", r"mpath-ATA\x20disk\x2f1")
-    assert dm.format_text([found]) == text
+    assert dm_text.format_text([found]) == text
 
 
 @pytest.mark.parametrize(
@@ -419,7 +420,7 @@ def test_names_that_would_be_misread_are_recorded_safely(name: str) -> None:
         name, name, "253:0", suspended=True, read_only=True, open_count=1, event_number=2, targets=(target,)
     )
     both = (odd, replace(odd, name="a", device_number="253:1"))
-    assert parse_text(*dm.format_text(both)) == both
+    assert parse_text(*dm_text.format_text(both)) == both
 
 
 def test_names_that_dmsetup_refuses_are_recorded_too() -> None:
@@ -428,8 +429,8 @@ def test_names_that_dmsetup_refuses_are_recorded_too() -> None:
         "odd name", "", "253:0", suspended=False, read_only=False, open_count=0, event_number=0, targets=()
     )
     both = (bare, replace(bare, name=r"odd\x20name", device_number="253:1"))
-    assert dm.format_text(both)[0].splitlines() == [r"/odd\x20name: ", "odd name: "]
-    assert parse_text(*dm.format_text(both)) == both
+    assert dm_text.format_text(both)[0].splitlines() == [r"/odd\x20name: ", "odd name: "]
+    assert parse_text(*dm_text.format_text(both)) == both
 
 
 PRINTABLE = st.text(st.characters(codec="utf-8").filter(str.isprintable))
@@ -475,7 +476,7 @@ def host_maps(draw: st.DrawFn) -> list[DmMap]:
 @given(host_maps())
 def test_what_is_recorded_is_what_was_read(maps: list[DmMap]) -> None:
     """Text and back gives the same values, whatever colons, blanks and escapes the names hold."""
-    assert parse_text(*dm.format_text(maps)) == tuple(maps)
+    assert parse_text(*dm_text.format_text(maps)) == tuple(maps)
 
 
 def test_a_recording_of_dmsetup_comes_out_again_as_it_was() -> None:
@@ -485,7 +486,7 @@ def test_a_recording_of_dmsetup_comes_out_again_as_it_was() -> None:
         "a: 0 8 linear \nb: \n",
         "a:U-1:253:0:0:1:0:L--w\nb::253:1:0:0:0:---w\n",
     )
-    assert dm.format_text(parse_text(*text)) == text
+    assert dm_text.format_text(parse_text(*text)) == text
 
 
 KEY, ZEROS = "00112233445566778899aabbccddeeff", "0" * 32
@@ -530,7 +531,7 @@ def test_no_text_breaks_the_reader_of_recordings(text: str) -> None:
 
 def test_a_multipath_table_is_read_by_its_counts() -> None:
     """Features, handler, groups and the selectors' own arguments are told apart by counts alone."""
-    table = dm.parse_multipath_table(
+    table = dm_targets.parse_multipath_table(
         "3 queue_if_no_path pg_init_retries 50 1 alua 2 1 service-time 0 2 2 8:144 1 1 8:128 1 3 "
         "historical-service-time 2 972 0 1 1 8:96 0 "
     )
@@ -545,7 +546,7 @@ def test_a_multipath_table_is_read_by_its_counts() -> None:
 
 def test_a_multipath_status_is_read_by_its_counts() -> None:
     """States and fail counts stand where the counts say, whatever the selector prints beside them."""
-    status = dm.parse_multipath_status(
+    status = dm_targets.parse_multipath_status(
         "2 1 4 0 2 1 A 0 1 2 8:16 A 0 5 1 D 2 972 0 2 3 8:48 F 12 1024 0 7 8:64 A 1 1024 2 8 "
     )
     assert status.features == ("1", "4")
@@ -557,13 +558,13 @@ def test_a_multipath_status_is_read_by_its_counts() -> None:
 
 def test_a_map_without_paths_has_no_groups() -> None:
     """A map whose last path went has an empty table and status."""
-    assert dm.parse_multipath_table("1 queue_if_no_path 0 0 0 ").groups == ()
-    assert dm.parse_multipath_status("2 0 0 0 0 0 ").groups == ()
+    assert dm_targets.parse_multipath_table("1 queue_if_no_path 0 0 0 ").groups == ()
+    assert dm_targets.parse_multipath_status("2 0 0 0 0 0 ").groups == ()
 
 
 def test_a_raid_table_tells_parameters_and_legs() -> None:
     """Options are taken by name, and each leg is a pair of metadata and data."""
-    table = dm.parse_raid_table(
+    table = dm_targets.parse_raid_table(
         "raid10 12 128 nosync rebuild 1 rebuild 2 region_size 4096 raid10_copies 2 raid10_format near "
         "4 253:3 253:4 - - - 253:6 253:7 253:8"
     )
@@ -580,7 +581,7 @@ def test_a_raid_table_tells_parameters_and_legs() -> None:
 
 def test_a_raid_tables_journal_is_told() -> None:
     """A raid5 may have a journal device and its mode."""
-    table = dm.parse_raid_table(
+    table = dm_targets.parse_raid_table(
         "raid5_ls 7 128 region_size 64 journal_dev 253:9 journal_mode writeback 1 253:3 253:4"
     )
     assert (table.journal_device, table.journal_mode, table.sync) == ("253:9", "writeback", None)
@@ -588,13 +589,13 @@ def test_a_raid_tables_journal_is_told() -> None:
 
 def test_a_raid_tables_wrong_count_does_not_matter() -> None:
     """Older kernels count rebuild and write_mostly twice; the line then adds up from its end."""
-    table = dm.parse_raid_table("raid1 7 0 rebuild 0 region_size 64 2 253:3 253:4 253:5 253:6")
+    table = dm_targets.parse_raid_table("raid1 7 0 rebuild 0 region_size 64 2 253:3 253:4 253:5 253:6")
     assert (table.rebuild, len(table.legs)) == ((0,), 2)
 
 
 def test_a_raid_status_tells_health_and_progress() -> None:
     """The fields are those of the target's documentation."""
-    status = dm.parse_raid_status("raid5_ls 3 AaD 2/490221568 recover 4 2048 A")
+    status = dm_targets.parse_raid_status("raid5_ls 3 AaD 2/490221568 recover 4 2048 A")
     assert (status.type, status.device_count, status.health) == ("raid5_ls", 3, "AaD")
     assert (status.synced_sectors, status.total_sectors, status.action) == (2, 490221568, "recover")
     assert (status.mismatch_count, status.data_offset_sectors, status.journal) == (4, 2048, "A")
@@ -611,17 +612,17 @@ def test_a_raid_status_tells_health_and_progress() -> None:
 )
 def test_older_and_newer_kernels_status_lines_are_read(line: str, known: tuple[object, ...]) -> None:
     """Fields that an old kernel does not print are None, those of a newer one are ignored."""
-    status = dm.parse_raid_status(line)
+    status = dm_targets.parse_raid_status(line)
     assert (status.action, status.mismatch_count, status.data_offset_sectors, status.journal) == known
 
 
 def test_a_mirror_is_read_from_table_and_status() -> None:
     """The old mirror target tells its log, its legs and their health."""
-    table = dm.parse_mirror_table("disk 3 253:2 1024 nosync 2 253:3 0 253:4 8 1 handle_errors")
+    table = dm_targets.parse_mirror_table("disk 3 253:2 1024 nosync 2 253:3 0 253:4 8 1 handle_errors")
     assert (table.log_type, table.log_arguments) == ("disk", ("253:2", "1024", "nosync"))
     assert [(leg.device_number, leg.offset_sectors) for leg in table.legs] == [("253:3", 0), ("253:4", 8)]
     assert table.features == ("handle_errors",)
-    status = dm.parse_mirror_status("2 253:3 253:4 400/1024 1 AD 3 disk 253:2 A")
+    status = dm_targets.parse_mirror_status("2 253:3 253:4 400/1024 1 AD 3 disk 253:2 A")
     assert (status.synced_regions, status.total_regions) == (400, 1024)
     assert [(leg.device_number, leg.state) for leg in status.legs] == [("253:3", "A"), ("253:4", "D")]
     assert status.log == ("disk", "253:2", "A")
@@ -629,17 +630,17 @@ def test_a_mirror_is_read_from_table_and_status() -> None:
 
 def test_a_mirror_without_features_or_log_status_is_read() -> None:
     """Features and the log's status are optional."""
-    assert dm.parse_mirror_table("core 1 1024 2 253:3 0 253:4 0").features == ()
-    assert dm.parse_mirror_status("2 253:3 253:4 1/2 1 AA ").log == ()
+    assert dm_targets.parse_mirror_table("core 1 1024 2 253:3 0 253:4 0").features == ()
+    assert dm_targets.parse_mirror_status("2 253:3 253:4 1/2 1 AA ").log == ()
 
 
 PARSERS = (
-    dm.parse_multipath_table,
-    dm.parse_multipath_status,
-    dm.parse_raid_table,
-    dm.parse_raid_status,
-    dm.parse_mirror_table,
-    dm.parse_mirror_status,
+    dm_targets.parse_multipath_table,
+    dm_targets.parse_multipath_status,
+    dm_targets.parse_raid_table,
+    dm_targets.parse_raid_status,
+    dm_targets.parse_mirror_table,
+    dm_targets.parse_mirror_status,
 )
 LINES = (
     "1 queue_if_no_path 1 alua 1 1 service-time 0 2 2 8:144 1 1 8:128 1 1",
@@ -657,7 +658,7 @@ WORDS = st.sampled_from(
 def test_a_mirrors_health_is_one_letter_a_leg() -> None:
     """Letters that do not fit the legs are no health."""
     with pytest.raises(ValueError, match="not a mirror status"):
-        dm.parse_mirror_status("2 253:3 253:4 1/2 1 AAA 1 core")
+        dm_targets.parse_mirror_status("2 253:3 253:4 1/2 1 AAA 1 core")
 
 
 def complaint(parse: Callable[[str], object], line: str) -> str | None:
@@ -681,7 +682,13 @@ def shortened() -> Iterator[tuple[Callable[[str], object], str]]:
     for parse, line in zip(PARSERS, LINES, strict=True):
         assert parse(line)
         words = line.split()
-        needed = 4 if parse is dm.parse_raid_status else 6 if parse is dm.parse_mirror_status else len(words)
+        needed = (
+            4
+            if parse is dm_targets.parse_raid_status
+            else 6
+            if parse is dm_targets.parse_mirror_status
+            else len(words)
+        )
         for count in range(needed):
             yield parse, " ".join(words[:count])
 

@@ -9,7 +9,7 @@ import pytest
 
 from nodedev.capabilities import attributes, kinds, kinds_of
 from nodedev.discovery import Discovery
-from nodedev.facts.dm import DmMap
+from nodedev.facts.dm_text import DmMap
 from nodedev.facts.host import DeviceFacts, FileIdentity, Host
 from nodedev.facts.mounts import Mount, Swap
 from nodedev.facts.multipathd import MultipathdMap
