@@ -14,6 +14,7 @@ from enum import Enum
 from posixpath import basename
 
 from nodedev.errors import NotFoundError, OutOfRangeError, PreconditionError
+from nodedev.facts.dm_text import unmangled
 from nodedev.facts.host import Note
 from nodedev.model import Device
 
@@ -209,7 +210,11 @@ def _handles(device: Device) -> Iterable[str]:
     if device.device_number and device.sysfs_path:
         handles[basename(device.sysfs_path)] = None
     for capability in device.capabilities:
-        handles.update(dict.fromkeys(capability.handles()))
+        for handle in capability.handles():
+            handles[handle] = None
+            # A dm name is found as dmsetup prints it too.
+            if "\\x" in handle:
+                handles[unmangled(handle)] = None
     return handles
 
 

@@ -137,9 +137,10 @@ def test_every_subscriber_is_woken_until_it_leaves() -> None:
 def test_handles() -> None:
     """A device answers to name, node, number, kernel name, sysfs paths and its capabilities' words."""
     inventory = Inventory()
-    inventory.replace([device("a", "wwid"), device("b")])
+    inventory.replace([device("a", "wwid", r"odd\x20name"), device("b")])
     number = device("a").device_number or ""
-    for handle in ("a", "/dev/a", number, "/sys/devices/virtual/block/a", "/sys/block/a", "wwid"):
+    words = ("wwid", r"odd\x20name", "odd name")
+    for handle in ("a", "/dev/a", number, "/sys/devices/virtual/block/a", "/sys/block/a", *words):
         assert inventory.find(handle).name == "a"
     with pytest.raises(NotFoundError):
         inventory.find("c")
