@@ -310,6 +310,46 @@ print("seen", *seen)
     assert re.search(r"seen 1(?: 2)* 3(?: 2)* 1", shown), shown
 
 
+def test_a_new_lun_shows_by_itself(images: Guest) -> None:
+    """A LUN that the target gives out shows in WatchPools once the host has seen it, by each of its paths."""
+    luns = f"/iscsi/{IQN}/tpg1/luns"
+    shown = in_guest(
+        images,
+        f"""
+import subprocess
+def run(*argv):
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+added = set()
+for response in stub.WatchPools(pb.WatchPoolsRequest(pools=["virtimages"])):
+    if response.snapshot_complete:
+        run("targetcli", "/backstores/fileio", "create", "added", "/srv/added.img", "32M")
+        run("targetcli", "{luns}", "create", "/backstores/fileio/added")
+        run("iscsiadm", "-m", "session", "--rescan")
+    else:
+        added |= {{change.volume.name for change in response.volumes if change.type == 1}}
+    if len(added) == 2:
+        break
+print("added", *sorted(added))
+""",
+    )
+    try:
+        assert re.fullmatch(
+            rf"added ip-127\.0\.0\.1:3260-iscsi-{IQN}-lun-(\d+) ip-127\.0\.0\.2:3260-iscsi-{IQN}-lun-\1",
+            shown.strip(),
+        )
+        assert {*shown.split()[1:]} < {*volumes(images, "virtimages")}
+    finally:
+        lun = shown.strip().rpartition("-")[2]
+        images.run(
+            f"for node in $(readlink -f /dev/disk/by-path/*{IQN}-lun-{lun}); do"
+            " disk=/sys/block/${node##*/}; for uuid in $disk/holders/dm-*/dm/uuid; do"
+            " multipath -f $(sed s/^mpath-// $uuid); done;"
+            " echo 1 >$disk/device/delete; done; rm /srv/added.img;"
+            f" targetcli {luns} delete lun{lun}; targetcli /backstores/fileio delete added",
+            check=False,
+        )
+
+
 def test_stop_refuses_while_a_lun_is_in_use(images: Guest) -> None:
     """A mounted LUN keeps its pool from logging out; the refusal names the mount."""
     images.run("mkfs.ext4 -q /dev/mapper/mpathg && mkdir -p /mnt/lun && mount /dev/mapper/mpathg /mnt/lun")
