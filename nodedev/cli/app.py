@@ -44,7 +44,7 @@ _ALIASES = {
 }
 # pool-list is `pool list`; where virsh's verb is another one, it stands here.
 _GROUPS = ("pool", "vol")
-_VERBS = {"pool-destroy": "stop"}
+_VERBS = {"pool-destroy": "stop", "pool-event": "watch"}
 
 
 class _Commands(click.Group):

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from nodedev.cli.output import Heading, emit, emit_json, human_size, plain, table
 from nodedev.cli.session import Session
+from nodedev.cli.watch import watch_pools
 from nodedev.v1 import pool_service_pb2 as pb
 
 START_SECONDS = 120.0
@@ -227,6 +228,9 @@ def refresh(session: Session, *, name: str, as_json: bool) -> None:
     with session.client() as client:
         found = client.refresh_pool(name)
     _tell(found, f"Pool {plain(found.name)} refreshed", as_json=as_json)
+
+
+pool.add_command(watch_pools)
 
 
 def _tell(message: Message, sentence: str, *, as_json: bool) -> None:

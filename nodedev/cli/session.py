@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from nodedev.client import Certificate, Client, DeviceWatch
+    from nodedev.client import Certificate, Client, DeviceWatch, PoolWatch
     from nodedev.facts.host import Source
     from nodedev.v1.device_service_pb2 import DeviceFilter
 
@@ -57,6 +57,14 @@ class Session:
             from nodedev.client import DeviceWatch  # noqa: PLC0415
 
             yield DeviceWatch(address, wanted, after=after, certificate=self._certificate())
+
+    @contextmanager
+    def watch_pools(self, names: tuple[str, ...], after: int) -> Iterator[PoolWatch]:
+        """As `watch`, of pools and volumes."""
+        with self._service(follow=True) as address:
+            from nodedev.client import PoolWatch  # noqa: PLC0415
+
+            yield PoolWatch(address, names, after=after, certificate=self._certificate())
 
     @contextmanager
     def _service(self, *, read: bool = True, follow: bool = False) -> Iterator[str]:

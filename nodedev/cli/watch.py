@@ -1,9 +1,9 @@
-"""`nodedev watch`: one line for each change, saying what changed, or the changes as JSON lines."""
+"""`nodedev watch` and `nodedev pool watch`: one line for each change, saying what changed, or JSON lines."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +14,11 @@ from nodedev.cli.output import ABSENT, emit, plain
 from nodedev.cli.session import Session
 
 if TYPE_CHECKING:
-    from nodedev.client import DeviceWatch, Update
+    from nodedev.client import PoolUpdate, Update
+
+_WORDS = {1: "added", 2: "changed", 3: "removed"}  # of the protos' change types
+_RESYNC = "resync: events were lost, the host was read anew"
+_ALL = "these are all"
 
 
 @click.command("watch")
@@ -34,17 +38,33 @@ def watch(session: Session, *, cap: tuple[str, ...], since: int, as_json: bool) 
     from nodedev.v1.device_service_pb2 import DeviceFilter  # noqa: PLC0415  start-up cost
 
     with session.watch(DeviceFilter(capabilities=cap), since) as watched:
-        asyncio.run(_print(watched, _json_lines if as_json else _lines))
+        lines = _json_lines if as_json else _lines
+        asyncio.run(_print(lines(update) async for update in watched))
 
 
-async def _print(watched: DeviceWatch, lines: Callable[[Update], Iterator[str]]) -> None:
-    async for update in watched:
-        emit("".join(f"{line}\n" for line in lines(update)))
+@click.command("watch")
+@click.argument("names", metavar="[POOL]...", nargs=-1)
+@click.option(
+    "--since", metavar="REV", type=int, default=0, help="After this revision, not with all volumes first."
+)
+@click.option("--json", "as_json", is_flag=True, help="Each change as one line of JSON.")
+@click.pass_obj
+def watch_pools(session: Session, *, names: tuple[str, ...], since: int, as_json: bool) -> None:
+    """Print changes of pools and volumes as they happen, until interrupted.
+
+    What is there comes first as added, but for a watch --since a revision.
+    """
+    with session.watch_pools(names, since) as watched:
+        lines = _pool_json_lines if as_json else _pool_lines
+        asyncio.run(_print(lines(update) async for update in watched))
+
+
+async def _print(updates: AsyncIterator[Iterable[str]]) -> None:
+    async for lines in updates:
+        emit("".join(f"{line}\n" for line in lines))
 
 
 def _json_lines(update: Update) -> Iterator[str]:
-    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  start-up cost
-
     from nodedev.v1.device_service_pb2 import DeviceChange, WatchDevicesResponse  # noqa: PLC0415
 
     # One change a line, as in a stream of responses; the last one has the marks.
@@ -55,24 +75,58 @@ def _json_lines(update: Update) -> Iterator[str]:
         for change in update.changes
     ] or [WatchDevicesResponse(revision=update.revision)]
     responses[-1].snapshot_complete, responses[-1].resync = update.complete, update.resync
-    for response in responses:
-        yield MessageToJson(response, preserving_proto_field_name=True, ensure_ascii=False, indent=None)
+    yield from map(_json, responses)
+
+
+def _pool_json_lines(update: PoolUpdate) -> Iterator[str]:
+    from nodedev.v1.pool_service_pb2 import PoolChange, VolumeChange, WatchPoolsResponse  # noqa: PLC0415
+
+    pools = (PoolChange(type=change.type, pool=change.pool) for change in update.pools)
+    volumes = (VolumeChange(type=change.type, volume=change.volume) for change in update.volumes)
+    responses = [
+        *(WatchPoolsResponse(revision=update.revision, pools=[change]) for change in pools),
+        *(WatchPoolsResponse(revision=update.revision, volumes=[change]) for change in volumes),
+    ] or [WatchPoolsResponse(revision=update.revision)]
+    responses[-1].snapshot_complete, responses[-1].resync = update.complete, update.resync
+    yield from map(_json, responses)
+
+
+def _json(response: Message) -> str:
+    from google.protobuf.json_format import MessageToJson  # noqa: PLC0415  start-up cost
+
+    return MessageToJson(response, preserving_proto_field_name=True, ensure_ascii=False, indent=None)
 
 
 def _lines(update: Update) -> Iterator[str]:
     from nodedev.cli import devices  # noqa: PLC0415  start-up cost
-    from nodedev.v1.device_service_pb2 import DeviceChange  # noqa: PLC0415
 
     if update.resync:
-        yield f"{update.revision} resync: events were lost, the host was read anew"
+        yield f"{update.revision} {_RESYNC}"
     for change in update.changes:
-        word = DeviceChange.Type.Name(change.type).removeprefix("TYPE_").lower()
+        word = _WORDS[change.type]
         about = ", ".join(filter(None, (devices.kind(change.device), devices.health(change.device))))
-        if change.before and change.type == DeviceChange.TYPE_CHANGED:
+        if change.before and word == "changed":
             about = "; ".join(differences(change.before, change.device))
         yield f"{update.revision} {word} {plain(change.device.name)}{f' {about}' if about else ''}"
     if update.complete:
-        yield f"{update.revision} these are all"
+        yield f"{update.revision} {_ALL}"
+
+
+def _pool_lines(update: PoolUpdate) -> Iterator[str]:
+    if update.resync:
+        yield f"{update.revision} {_RESYNC}"
+    for pool in update.pools:
+        yield _pool_line(update.revision, f"pool {pool.pool.name}", pool.type, pool.before, pool.pool)
+    for volume in update.volumes:
+        about = f"volume {volume.volume.name} of {volume.volume.pool}"
+        yield _pool_line(update.revision, about, volume.type, volume.before, volume.volume)
+    if update.complete:
+        yield f"{update.revision} {_ALL}"
+
+
+def _pool_line(revision: int, about: str, type_: int, before: Message | None, now: Message) -> str:
+    told = f" {'; '.join(differences(before, now))}" if before and _WORDS[type_] == "changed" else ""
+    return f"{revision} {_WORDS[type_]} {plain(about)}{told}"
 
 
 def differences(before: Message, after: Message, place: str = "") -> Iterator[str]:

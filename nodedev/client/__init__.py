@@ -1,7 +1,26 @@
-"""Clients: `Client` for threads, with whole answers; `DeviceWatch` for an event loop, which never ends."""
+"""Clients: `Client` for threads, with whole answers; for an event loop, watches that never end."""
 
 from nodedev.client.calls import CALL_SECONDS, Client
 from nodedev.client.connection import Certificate
-from nodedev.client.watch import Change, DeviceWatch, Update
+from nodedev.client.watch import (
+    Change,
+    DeviceWatch,
+    PoolChange,
+    PoolUpdate,
+    PoolWatch,
+    Update,
+    VolumeChange,
+)
 
-__all__ = ["CALL_SECONDS", "Certificate", "Change", "Client", "DeviceWatch", "Update"]
+__all__ = [
+    "CALL_SECONDS",
+    "Certificate",
+    "Change",
+    "Client",
+    "DeviceWatch",
+    "PoolChange",
+    "PoolUpdate",
+    "PoolWatch",
+    "Update",
+    "VolumeChange",
+]

@@ -1,16 +1,25 @@
-"""The watch that never ends: a copy of a host's devices, kept true."""
+"""Watches that never end: copies of a host's devices and pools, kept true."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Hashable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import grpc
 
 from nodedev.client.connection import Certificate, aio_channel, error_of, normal
 from nodedev.errors import UnavailableError
-from nodedev.v1 import device_pb2, device_service_pb2, device_service_pb2_grpc
+from nodedev.v1 import (
+    device_pb2,
+    device_service_pb2,
+    device_service_pb2_grpc,
+    pool_service_pb2,
+    pool_service_pb2_grpc,
+)
 
 RECONNECT_SECONDS = 0.1
 RECONNECT_SECONDS_MAX = 5.0
@@ -25,6 +34,15 @@ _PASSING = frozenset(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     }
 )
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+Response = TypeVar("Response")
+
+# A change's type is of the same number in each of the protos' messages.
+_ADDED = device_service_pb2.DeviceChange.TYPE_ADDED
+_CHANGED = device_service_pb2.DeviceChange.TYPE_CHANGED
+_REMOVED = device_service_pb2.DeviceChange.TYPE_REMOVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,113 @@ class Update:
     resync: bool
 
 
-class DeviceWatch:
+@dataclass(frozen=True, slots=True)
+class PoolChange:
+    """What happened to a pool; `before` is the copy held until then, None of an added one."""
+
+    type: pool_service_pb2.PoolChange.Type.ValueType
+    pool: pool_service_pb2.Pool
+    before: pool_service_pb2.Pool | None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeChange:
+    """What happened to a volume; `before` is the copy held until then, None of an added one."""
+
+    type: pool_service_pb2.VolumeChange.Type.ValueType
+    volume: pool_service_pb2.Volume
+    before: pool_service_pb2.Volume | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUpdate:
+    """As an Update, of pools and of volumes."""
+
+    revision: int
+    pools: tuple[PoolChange, ...]
+    volumes: tuple[VolumeChange, ...]
+    complete: bool
+    resync: bool
+
+
+class _Copy(Generic[Key, Item]):
+    """What a stream has sent, by key; where the stream begins anew it keeps what comes again."""
+
+    def __init__(self) -> None:
+        self.items: dict[Key, Item] = {}
+        self._fresh: set[Key] | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of a beginning is still to come."""
+        return self._fresh is None
+
+    def begin(self, *, anew: bool) -> None:
+        """A stream starts, with all there is if `anew`."""
+        self._fresh = set() if anew else None
+
+    def take(
+        self, sent: Iterable[tuple[int, Key, Item]], *, complete: bool
+    ) -> list[tuple[int, Item, Item | None]]:
+        """The changes that these make: type, item, and the copy held until then."""
+        changes = [change for each in sent if (change := self._apply(*each))]
+        if complete and self._fresh is not None:
+            gone = [key for key in self.items if key not in self._fresh]
+            changes.extend(self._remove(key) for key in gone)
+            self._fresh = None
+        return changes
+
+    def _apply(self, type_: int, key: Key, item: Item) -> tuple[int, Item, Item | None] | None:
+        if self._fresh is not None:
+            self._fresh.add(key)
+        before = self.items.get(key)
+        if type_ == _REMOVED:
+            return self._remove(key) if before else None
+        if item == before:
+            return None
+        self.items[key] = item
+        return (_CHANGED if before else _ADDED), item, before
+
+    def _remove(self, key: Key) -> tuple[int, Item, Item | None]:
+        item = self.items.pop(key)
+        return _REMOVED, item, item
+
+
+class _Watch(Generic[Response]):
+    """A stream that is opened again wherever it ends: after a reconnect, a restart, or compaction."""
+
+    def __init__(self, address: str, certificate: Certificate | None, after: int) -> None:
+        self.revision = after
+        self._address = normal(address)
+        self._certificate = certificate
+
+    def _open(self, channel: grpc.aio.Channel) -> AsyncIterable[Response]:
+        """Opens the stream after the revision."""
+        raise NotImplementedError
+
+    async def _responses(self) -> AsyncGenerator[Response, None]:
+        """What the streams send, one after the other."""
+        connected = False
+        delay = RECONNECT_SECONDS
+        while True:
+            try:
+                async with aio_channel(self._address, self._certificate) as channel:
+                    async for response in self._open(channel):
+                        connected, delay = True, RECONNECT_SECONDS
+                        yield response
+            except grpc.aio.AioRpcError as failure:
+                error = error_of(failure, self._address)
+                if error.status == "OUT_OF_RANGE":
+                    self.revision = 0
+                    continue
+                starting = error.reason == UnavailableError.reason
+                if not (starting or (connected and failure.code() in _PASSING)):
+                    raise error from failure
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, RECONNECT_SECONDS_MAX)
+
+
+class DeviceWatch(_Watch[device_service_pb2.WatchDevicesResponse]):
     """A true copy of a host's devices, kept through reconnects, restarts and compaction.
 
     Iterating gives the updates, for ever; `devices` is the copy as of the last one. After a
@@ -62,64 +186,79 @@ class DeviceWatch:
         after: int = 0,
         certificate: Certificate | None = None,
     ) -> None:
-        self.devices: dict[str, device_pb2.Device] = {}
-        self.revision = after
-        self._address = normal(address)
+        super().__init__(address, certificate, after)
         self._wanted = wanted
-        self._certificate = certificate
-        self._fresh: set[str] | None = None
+        self._copy = _Copy[str, device_pb2.Device]()
+        self.devices = self._copy.items
+
+    def _open(self, channel: grpc.aio.Channel) -> AsyncIterable[device_service_pb2.WatchDevicesResponse]:
+        self._copy.begin(anew=not self.revision)
+        return device_service_pb2_grpc.DeviceServiceStub(channel).WatchDevices(
+            device_service_pb2.WatchDevicesRequest(after_revision=self.revision, filter=self._wanted)
+        )
 
     async def __aiter__(self) -> AsyncIterator[Update]:
         """The updates as they come."""
-        connected = False
-        delay = RECONNECT_SECONDS
-        while True:
-            try:
-                async with aio_channel(self._address, self._certificate) as channel:
-                    stub = device_service_pb2_grpc.DeviceServiceStub(channel)
-                    request = device_service_pb2.WatchDevicesRequest(
-                        after_revision=self.revision, filter=self._wanted
+        async with aclosing(self._responses()) as responses:
+            async for response in responses:
+                changes = self._copy.take(
+                    ((sent.type, sent.device.name, sent.device) for sent in response.changes),
+                    complete=response.snapshot_complete,
+                )
+                if self._copy.whole:
+                    self.revision = response.revision
+                if changes or response.snapshot_complete or response.resync:
+                    told = tuple(itertools.starmap(Change, changes))
+                    yield Update(response.revision, told, response.snapshot_complete, response.resync)
+
+
+class PoolWatch(_Watch[pool_service_pb2.WatchPoolsResponse]):
+    """A true copy of a host's pools and their volumes, by pool and name; otherwise as DeviceWatch."""
+
+    def __init__(
+        self,
+        address: str,
+        names: Iterable[str] = (),
+        *,
+        after: int = 0,
+        certificate: Certificate | None = None,
+    ) -> None:
+        super().__init__(address, certificate, after)
+        self._names = tuple(names)
+        self._pools = _Copy[str, pool_service_pb2.Pool]()
+        self._volumes = _Copy[tuple[str, str], pool_service_pb2.Volume]()
+        self.pools = self._pools.items
+        self.volumes = self._volumes.items
+
+    def _open(self, channel: grpc.aio.Channel) -> AsyncIterable[pool_service_pb2.WatchPoolsResponse]:
+        for copy in (self._pools, self._volumes):
+            copy.begin(anew=not self.revision)
+        return pool_service_pb2_grpc.StoragePoolServiceStub(channel).WatchPools(
+            pool_service_pb2.WatchPoolsRequest(after_revision=self.revision, pools=self._names)
+        )
+
+    async def __aiter__(self) -> AsyncIterator[PoolUpdate]:
+        """The updates as they come."""
+        async with aclosing(self._responses()) as responses:
+            async for response in responses:
+                complete = response.snapshot_complete
+                pools = self._pools.take(
+                    ((sent.type, sent.pool.name, sent.pool) for sent in response.pools), complete=complete
+                )
+                volumes = self._volumes.take(
+                    (
+                        (sent.type, (sent.volume.pool, sent.volume.name), sent.volume)
+                        for sent in response.volumes
+                    ),
+                    complete=complete,
+                )
+                if self._pools.whole:
+                    self.revision = response.revision
+                if pools or volumes or complete or response.resync:
+                    yield PoolUpdate(
+                        response.revision,
+                        tuple(itertools.starmap(PoolChange, pools)),
+                        tuple(itertools.starmap(VolumeChange, volumes)),
+                        complete,
+                        response.resync,
                     )
-                    self._fresh = None if self.revision else set()
-                    async for response in stub.WatchDevices(request):
-                        connected, delay = True, RECONNECT_SECONDS
-                        update = self._take(response)
-                        if update.changes or update.complete or update.resync:
-                            yield update
-            except grpc.aio.AioRpcError as failure:
-                error = error_of(failure, self._address)
-                if error.status == "OUT_OF_RANGE":
-                    self.revision = 0
-                    continue
-                starting = error.reason == UnavailableError.reason
-                if not (starting or (connected and failure.code() in _PASSING)):
-                    raise error from failure
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, RECONNECT_SECONDS_MAX)
-
-    def _take(self, response: device_service_pb2.WatchDevicesResponse) -> Update:
-        """Brings the copy up to date, and tells what that changed."""
-        changes = [change for sent in response.changes if (change := self._apply(sent))]
-        if self._fresh is not None:
-            self._fresh.update(sent.device.name for sent in response.changes)
-            if response.snapshot_complete:
-                gone = [name for name in self.devices if name not in self._fresh]
-                changes.extend(self._remove(name) for name in gone)
-                self._fresh = None
-        if self._fresh is None:
-            self.revision = response.revision
-        return Update(response.revision, tuple(changes), response.snapshot_complete, response.resync)
-
-    def _apply(self, sent: device_service_pb2.DeviceChange) -> Change | None:
-        name, before = sent.device.name, self.devices.get(sent.device.name)
-        if sent.type == device_service_pb2.DeviceChange.TYPE_REMOVED:
-            return self._remove(name) if before else None
-        if sent.device == before:
-            return None
-        self.devices[name] = sent.device
-        types = device_service_pb2.DeviceChange
-        return Change(types.TYPE_CHANGED if before else types.TYPE_ADDED, sent.device, before)
-
-    def _remove(self, name: str) -> Change:
-        device = self.devices.pop(name)
-        return Change(device_service_pb2.DeviceChange.TYPE_REMOVED, device, device)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import re
+import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +20,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from nodedev.client import Client
+from nodedev.client import Client, PoolUpdate, PoolWatch, VolumeChange
 from nodedev.errors import NodedevError
 from nodedev.facts.recorded import RecordedSource
 from nodedev.inventory import Inventory
@@ -420,8 +423,55 @@ async def test_a_watch_is_a_true_copy(source: RecordedSource, folder: Path) -> N
             while copy.revision < inventory.revision:
                 (response,) = await read(watch, bool)
                 copy.take(response)
-            listed = (await stub.ListVolumes(pb.ListVolumesRequest())).volumes
-            assert copy.volumes == {key(volume): volume for volume in listed}
+            assert copy.volumes == await listed(stub)
+
+
+async def test_a_copy_outlasts_the_service(source: RecordedSource, folder: Path) -> None:
+    """A client's watch goes on with the next service, and drops what is not there any more."""
+    watch = PoolWatch(f"unix:{folder / 'pools.sock'}")
+    updates = aiter(watch)
+    gone = ("mpath", "mpathg")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async with running(source, folder) as (_, stub):
+            while not (await anext(updates)).complete:
+                pass
+            assert watch.volumes == await listed(stub)
+            assert gone in watch.volumes
+        async with running(source, folder) as (service, stub):
+            inventory = service.engine.inventory
+            # The first is gone before the watch is back, the second goes while it looks on.
+            for name in (gone, ("mpath", "mpathf")):
+                inventory.publish((), [inventory.find(name[1]).name])
+                changes = [change async for change in _until_gone(updates, watch, name)]
+                assert [(change.type, key(change.volume)) for change in changes] == [(REMOVED, name)]
+            assert watch.volumes == await listed(stub)
+
+
+async def listed(stub: StoragePoolServiceAsyncStub) -> dict[tuple[str, str], pb.Volume]:
+    """The volumes of all pools."""
+    return {key(volume): volume for volume in (await stub.ListVolumes(pb.ListVolumesRequest())).volumes}
+
+
+async def _until_gone(
+    updates: AsyncIterator[PoolUpdate], watch: PoolWatch, name: tuple[str, str]
+) -> AsyncIterator[VolumeChange]:
+    while name in watch.volumes:
+        for change in (await anext(updates)).volumes:
+            yield change
+
+
+def test_changes_are_lines() -> None:
+    """`pool watch` tells of each pool and volume asked for, then that these are all, under either name."""
+    for words in (["pool", "watch"], ["pool-event"]):
+        command = [sys.executable, "-m", "nodedev", "--host", str(SAN), *words, "mpath"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout
+            lines = list(itertools.takewhile(lambda line: "these are all" not in line, watching.stdout))
+            watching.send_signal(signal.SIGINT)
+        assert [line.split(maxsplit=1)[1] for line in lines] == [
+            "added pool mpath\n",
+            *(f"added volume mpath{letter} of mpath\n" for letter in "abcdefgh"),
+        ]
 
 
 def _there(devices: list[Device], inventory: Inventory) -> list[Device]:
