@@ -14,7 +14,7 @@ from .seen import WALKED, Seen, capability
 
 pytestmark = pytest.mark.lab
 
-LIBVIRTS = ("pci", "scsi_host", "scsi_target", "scsi", "scsi_generic", "storage")
+LIBVIRTS = ("pci", "usb", "usb_device", "scsi_host", "scsi_target", "scsi", "scsi_generic", "storage")
 COMPARED = ("scsi_host", "scsi_target", "scsi", "storage")
 # What libvirt's XML of a capability is made of: the element's own words, without its layout.
 Shape = tuple[str, tuple[tuple[str, str], ...], str, tuple["Shape", ...]]

@@ -46,7 +46,7 @@ from nodedev.model import Capability, Scene
 RECORDING = Path(__file__).parent.parent / "data" / "stock"
 HBA = "/devices/pci0000:00/0000:00:1c.0/0000:5e:00.0"
 PORT = f"{HBA}/host0/rport-0:0-1"
-STOCK = ("system", "pci", "scsi_host", "scsi_target", "scsi", "scsi_generic", "storage")
+STOCK = ("system", "pci", "usb", "usb_device", "scsi_host", "scsi_target", "scsi", "scsi_generic", "storage")
 SERIAL = "3500a0980000000a0"
 
 

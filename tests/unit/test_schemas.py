@@ -100,7 +100,7 @@ def test_takes_what_libvirt_prints(xml: str) -> None:
         (PCI, "<bus>130</bus>", "<bus>0x82</bus>"),
         (PCI, " function='0x0'", ""),
         (PCI, "virt_functions", "functions"),
-        (PCI, "type='pci'", "type='usb'"),
+        (PCI, "type='pci'", "type='net'"),
         (FC_HOST, "<vports>5</vports>", "<vports>5</vports><vports>5</vports>"),
         (FC_HOST, "<vports>5</vports>", "<vports>-5</vports>"),
         (CDROM, "<media_available>1<", "<media_available>yes<"),
