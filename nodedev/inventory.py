@@ -64,7 +64,9 @@ class Inventory:
         self.notes: tuple[Note, ...] = ()
         # What is known of devices from elsewhere than the host: whether they are defined.
         self.annotate: Callable[[Device], Device] | None = None
+        # In the order of their names, but for those added since the last snapshot.
         self._devices: dict[str, Device] = {}
+        self._added = False
         self._handles: dict[str, dict[str, None]] = {}
         self._snapshot: Snapshot | None = None
         self._log: deque[Batch] = deque()
@@ -78,7 +80,11 @@ class Inventory:
     def snapshot(self) -> Snapshot:
         """The present devices; made when first asked for, not with each change."""
         if self._snapshot is None:
-            self._snapshot = Snapshot(self.revision, dict(sorted(self._devices.items())), self.notes)
+            if self._added:
+                # Python's sort takes what is in order already in one go.
+                self._devices = {name: self._devices[name] for name in sorted(self._devices)}
+                self._added = False
+            self._snapshot = Snapshot(self.revision, self._devices.copy(), self.notes)
         return self._snapshot
 
     def replace(
@@ -128,10 +134,13 @@ class Inventory:
         for found in devices:
             device = self.annotate(found) if self.annotate else found
             previous = self._devices.get(device.name)
-            if previous == device:
+            # Discovery gives the same object again for what came out as it was; a resync is mostly that.
+            if previous is device or previous == device:
                 continue
             if previous:
                 self._index(previous, present=False)
+            else:
+                self._added = True
             self._devices[device.name] = device
             self._index(device, present=True)
             yield Change(ChangeKind.CHANGED if previous else ChangeKind.ADDED, device, previous)

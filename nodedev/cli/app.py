@@ -9,25 +9,26 @@ import click
 
 from nodedev.cli.session import Session, TlsFiles
 
+# Where each is, and what the list of commands says of it: how its own help begins.
 _COMMANDS = {
-    "list": "listing:list_devices",
-    "tree": "tree:tree",
-    "info": "info:info",
-    "dumpxml": "xml:dumpxml",
-    "watch": "watch:watch",
-    "pool": "pool:pool",
-    "vol": "vol:vol",
-    "create": "change:create",
-    "destroy": "change:destroy",
-    "define": "definitions:define",
-    "undefine": "definitions:undefine",
-    "start": "definitions:start",
-    "autostart": "definitions:autostart",
-    "validate": "xml:validate",
-    "record": "record:record",
-    "serve": "serve:serve",
-    "status": "status:status",
-    "completion": "completion:completion",
+    "list": ("listing:list_devices", "List devices"),
+    "tree": ("tree:tree", "Show how devices hang together"),
+    "info": ("info:info", "Tell all about one device"),
+    "dumpxml": ("xml:dumpxml", "Print devices as XML, one document after the other"),
+    "watch": ("watch:watch", "Print changes as they happen, until interrupted"),
+    "pool": ("pool:pool", "Storage pools: devices as volumes"),
+    "vol": ("vol:vol", "Volumes of storage pools"),
+    "create": ("change:create", "Make the device that XML describes"),
+    "destroy": ("change:destroy", "Take a device away and leave its data"),
+    "define": ("definitions:define", "Keep XML, so that `start` can make the device"),
+    "undefine": ("definitions:undefine", "Forget a definition; the device stays as it is"),
+    "start": ("definitions:start", "Make a device that is listed as inactive"),
+    "autostart": ("definitions:autostart", "Start a defined device with the service"),
+    "validate": ("xml:validate", "Check a device's XML against the grammar"),
+    "record": ("record:record", "Record this host for --host"),
+    "serve": ("serve:serve", "Run the service, of this host or of a recorded one"),
+    "status": ("status:status", "Tell who answers, and which sources of facts could not be read"),
+    "completion": ("completion:completion", "Print the completion script of a shell"),
 }
 # What virsh calls them.
 _ALIASES = {
@@ -54,6 +55,11 @@ class _Commands(click.Group):
         """The names that help shows."""
         return list(_COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Lists the commands in the program's help, which click would import all of them for."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, f"{about}.") for name, (_, about) in _COMMANDS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, or of virsh's name."""
         group, dash, verb = cmd_name.partition("-")
@@ -62,10 +68,10 @@ class _Commands(click.Group):
             return (
                 found.get_command(ctx, _VERBS.get(cmd_name, verb)) if isinstance(found, click.Group) else None
             )
-        place = _COMMANDS.get(_ALIASES.get(cmd_name, cmd_name))
-        if place is None:
+        known = _COMMANDS.get(_ALIASES.get(cmd_name, cmd_name))
+        if known is None:
             return None
-        module, _, name = place.partition(":")
+        module, _, name = known[0].partition(":")
         command = getattr(import_module(f"nodedev.cli.{module}"), name)
         return command if isinstance(command, click.Command) else None
 

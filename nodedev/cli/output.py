@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -101,12 +100,18 @@ class Heading:
     right: bool = False
 
 
+def _terminal_width() -> int:
+    import shutil  # noqa: PLC0415  start-up cost: it loads every compression
+
+    return shutil.get_terminal_size().columns
+
+
 def table(headings: Sequence[Heading], rows: Iterable[Sequence[str]], *, header: bool = True) -> str:
     """The rows in aligned columns; on a terminal the widest ones are narrowed until a line fits."""
     titles = [[heading.title for heading in headings]] if header else []
     cells = titles + [[plain(cell) or ABSENT for cell in row] for row in rows]
     widths = [max(map(len, column), default=0) for column in zip(*cells, strict=True)]
-    width = shutil.get_terminal_size().columns if on_terminal() else None
+    width = _terminal_width() if on_terminal() else None
     if width is not None:
         widths = _narrowed(widths, width)
         cells = [[_cut(cell, size) for cell, size in zip(row, widths, strict=True)] for row in cells]

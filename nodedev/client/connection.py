@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from grpc_status.rpc_status import from_call
 
 from nodedev.errors import DeadlineError, InvalidError, NodedevError, UnavailableError
-from nodedev.server.status import from_status
 
 _UNIX = "unix:"
 
@@ -32,6 +30,11 @@ def normal(address: str) -> str:
 
 def error_of(call: grpc.Call | grpc.aio.AioRpcError, address: str) -> NodedevError:
     """What the service sent, or what kept it from answering."""
+    # Start-up cost of every command, for what few of them meet.
+    from grpc_status.rpc_status import from_call  # noqa: PLC0415
+
+    from nodedev.server.status import from_status  # noqa: PLC0415
+
     status = from_call(call)
     sent = from_status(status) if status else None
     if sent:

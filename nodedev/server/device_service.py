@@ -31,18 +31,19 @@ class DeviceServicer(ChangeServicer):
         self._pages = Pages()
         self._wider_pages = Pages()
         self._watches = Watches(engine.inventory)
-        self._listed = Rendered(engine.inventory, _listed)
+        self._messages = Rendered(engine.inventory, _message)
         self._documents = Rendered(engine.inventory, _document)
 
-    async def ListDevices(self, request: pb.ListDevicesRequest, context: object) -> pb.ListDevicesResponse:  # noqa: ARG002, N802
+    async def ListDevices(  # type: ignore[override]  # noqa: N802
+        self,
+        request: pb.ListDevicesRequest,
+        context: object,  # noqa: ARG002
+    ) -> bytes:
         """Lists devices in the order of their names."""
         page = await self._opened(request)
         found = filter(Filter.of(request.filter).passes, page.devices())
-        return await page.fill(
-            pb.ListDevicesResponse(),
-            ((device.name, device) for device in found),
-            self._listed,
-        )
+        named = ((device.name, device) for device in found)
+        return await page.serialized(pb.ListDevicesResponse(), named, self._messages)
 
     async def _opened(self, request: pb.ListDevicesRequest) -> Page:
         """The page, of the devices that are meant; those that are not there are looked for with each page."""
@@ -54,14 +55,23 @@ class DeviceServicer(ChangeServicer):
             devices |= snapshot.devices
         return self._wider_pages.open(request, replace(snapshot, devices=dict(sorted(devices.items()))))
 
-    async def GetDevice(self, request: pb.GetDeviceRequest, context: object) -> pb.GetDeviceResponse:  # noqa: ARG002, N802
+    async def GetDevice(  # type: ignore[override]  # noqa: N802
+        self,
+        request: pb.GetDeviceRequest,
+        context: object,  # noqa: ARG002
+    ) -> bytes:
         """Reads one device by any handle."""
         self._engine.require_published()
         unlisted = await self._unlisted([request.handle])
         device = unlisted.get(request.handle) or self._engine.inventory.find(request.handle)
-        return pb.GetDeviceResponse(device=device_message(device), revision=self._engine.inventory.revision)
+        rest = pb.GetDeviceResponse(revision=self._engine.inventory.revision)
+        return self._messages(device) + rest.SerializeToString()
 
-    async def GetDeviceXml(self, request: pb.GetDeviceXmlRequest, context: object) -> pb.GetDeviceXmlResponse:  # noqa: ARG002, N802
+    async def GetDeviceXml(  # type: ignore[override]  # noqa: N802
+        self,
+        request: pb.GetDeviceXmlRequest,
+        context: object,  # noqa: ARG002
+    ) -> bytes:
         """The XML of the devices named, in that order, or of all."""
         self._engine.require_published()
         unlisted = await self._unlisted(request.handles)
@@ -73,11 +83,7 @@ class DeviceServicer(ChangeServicer):
             named = (unlisted.get(handle) or self._named(handle, page) for handle in wanted)
             # All are looked up before the first pause: what is called by a handle may change in it.
             found = [(str(number), device) for number, device in enumerate(named, start + 1)]
-        return await page.fill(
-            pb.GetDeviceXmlResponse(),
-            found,
-            _document if request.handles else self._documents,
-        )
+        return await page.serialized(pb.GetDeviceXmlResponse(), found, self._documents)
 
     async def _unlisted(self, handles: Iterable[str]) -> Mapping[str, Device]:
         """Those of the handles that are names of devices which are not there."""
@@ -154,8 +160,9 @@ class DeviceServicer(ChangeServicer):
                 yield response
 
 
-def _listed(device: Device) -> bytes:
-    return pb.ListDevicesResponse(devices=[device_message(device)]).SerializeToString()
+def _message(device: Device) -> bytes:
+    """The device as the field of that number which is the device in GetDevice, and all of them in lists."""
+    return pb.GetDeviceResponse(device=device_message(device)).SerializeToString()
 
 
 def _document(device: Device) -> bytes:

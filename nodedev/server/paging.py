@@ -159,9 +159,20 @@ class Page:
         items: Iterable[tuple[str, Item]],
         render: Callable[[Item], Response | bytes],
     ) -> Response:
-        """Adds each item's fragment to the response until the page is full; `items` come with positions.
+        """Adds each item's fragment to the response until the page is full; as `serialized`."""
+        response.MergeFromString(await self.serialized(response, items, render))
+        return response
 
-        A fragment is a response with that item alone, or one already serialized.
+    async def serialized(
+        self,
+        response: Response,
+        items: Iterable[tuple[str, Item]],
+        render: Callable[[Item], Response | bytes],
+    ) -> bytes:
+        """The response with each item's fragment until the page is full; `items` come with positions.
+
+        A fragment is a response with that item alone, or one already serialized. To parse them all
+        and write them again would take longer than all the rest of a list.
         """
         response.revision = self.snapshot.revision
         size_bytes, position = 0, self.after
@@ -180,8 +191,8 @@ class Page:
                 await asyncio.sleep(0)
                 turn = monotonic() + _TURN_SECONDS
         # Serialized messages one behind the other are the message with the items of all.
-        response.MergeFromString(b"".join(parts))
-        return response
+        parts.append(response.SerializeToString())
+        return b"".join(parts)
 
 
 def expired() -> AbortedError:

@@ -1,4 +1,4 @@
-"""Devices as they stand in lists, serialized once for each state of a device."""
+"""Devices as they stand in answers, serialized once for each state of a device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SPARE = 1000
 class Rendered:
     """What a function makes of devices, kept until they change.
 
-    A list of all devices costs little more than a copy then; a single one is rather made anew.
+    An answer costs little more than a copy then.
     """
 
     def __init__(self, inventory: Inventory, make: Callable[[Device], bytes]) -> None:

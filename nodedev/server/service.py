@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import grpc
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
+from grpc_reflection.v1alpha.reflection import aio as reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from nodedev.server.access import Access
 from nodedev.server.admin_service import AdminServicer
@@ -35,6 +38,7 @@ _SERVICES = tuple(
     for file in (device_service_pb2.DESCRIPTOR, pool_service_pb2.DESCRIPTOR, admin_service_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
 )
+_ALL_SERVICES = (*_SERVICES, HEALTH.services_by_name["Health"].full_name, REFLECTION)
 _OPTIONS = (
     ("grpc.max_receive_message_length", 1 << 20),  # requests are small
     ("grpc.so_reuseport", 0),  # a second service on a TCP port is an error, not a rival
@@ -62,18 +66,17 @@ class Service:
 
     def port(self, access: Access, handlers: Iterable[grpc.GenericRpcHandler] = ()) -> grpc.aio.Server:
         """A server with all services, to be bound before the start; `handlers` are further methods."""
+        boundary = Boundary(access, self._streams)
+        boundary.add_generic_rpc_handlers(handlers)
+        methods = cast("grpc.aio.Server", boundary)  # all that generated code does with one is to add methods
+        device_service_pb2_grpc.add_DeviceServiceServicer_to_server(self._devices, methods)
+        pool_service_pb2_grpc.add_StoragePoolServiceServicer_to_server(self._pools, methods)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.engine, access), methods)
+        add_HealthServicer_to_server(self._health, methods)
+        add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(_ALL_SERVICES), methods)
         server = grpc.aio.server(
-            handlers=tuple(handlers),
-            interceptors=(Boundary(access, self._streams),),
-            options=_OPTIONS,
-            maximum_concurrent_rpcs=_CALLS_AT_ONCE,
+            handlers=(boundary,), options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_AT_ONCE
         )
-        device_service_pb2_grpc.add_DeviceServiceServicer_to_server(self._devices, server)
-        pool_service_pb2_grpc.add_StoragePoolServiceServicer_to_server(self._pools, server)
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.engine, access), server)
-        add_HealthServicer_to_server(self._health, server)
-        health_service = HEALTH.services_by_name["Health"].full_name
-        reflection.enable_server_reflection((*_SERVICES, health_service, reflection.SERVICE_NAME), server)
         self._servers.append(server)
         return server
 

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import grpc
+from typing import TYPE_CHECKING
 
 from nodedev.errors import InvalidError, PreconditionError
+
+if TYPE_CHECKING:
+    import grpc  # a client looks for the socket before it needs it
 
 GROUP = "nodedev"
 READ_WRITE = "nodedev.sock"

@@ -313,6 +313,20 @@ async def test_what_changes_needs_a_writable_connection(folder: Path) -> None:
         assert info(caught.value).reason == reason
 
 
+async def test_an_unknown_method_is_unimplemented(folder: Path) -> None:
+    """A method of a newer API is refused as gRPC refuses it, for callers of every role."""
+    async with (
+        serving(recorded(PLAIN), folder / "s", Access(writable=False)),
+        grpc.aio.insecure_channel(f"unix:{folder / 's'}") as channel,
+    ):
+        unknown: grpc.aio.UnaryUnaryMultiCallable[Empty, Empty] = channel.unary_unary(
+            WRITE, Empty.SerializeToString, Empty.FromString
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await unknown(Empty())
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_unexpected_errors_tell_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An exception's text stands in the log, the client gets an incident's number to find it by."""
 

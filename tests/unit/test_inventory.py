@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodedev.errors import NotFoundError, OutOfRangeError, PreconditionError
-from nodedev.inventory import Batch, ChangeKind, Inventory
+from nodedev.inventory import Batch, ChangeKind, Inventory, Snapshot
 from nodedev.model import Capability, Device, Relation
 
 
@@ -165,6 +165,21 @@ names = st.sampled_from("abcdef")
 publications = st.tuples(
     st.dictionaries(names, st.integers(1, 3), max_size=4), st.sets(names, max_size=2), st.booleans()
 )
+
+
+@given(steps=st.lists(publications, max_size=9))
+def test_snapshots_are_in_the_order_of_names(steps: list[tuple[dict[str, int], set[str], bool]]) -> None:
+    """Whatever is added, changed and removed, each snapshot has the names in order, and keeps them."""
+    inventory = Inventory()
+    taken: list[tuple[Snapshot, dict[str, Device]]] = []
+    for changed, removed, resync in steps:
+        inventory.publish(
+            [device(name, generation=number) for name, number in changed.items()], removed, resync=resync
+        )
+        taken.append((inventory.snapshot, dict(inventory.snapshot.devices)))
+    for snapshot, devices in taken:
+        assert list(snapshot.devices) == sorted(devices)
+        assert snapshot.devices == devices
 
 
 @given(steps=st.lists(st.one_of(publications, st.just("read"), st.just("reconnect")), max_size=40))
