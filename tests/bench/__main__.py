@@ -1,8 +1,7 @@
-"""`make bench`: nodedev and its peers on one synthetic host after the other; JSON and a table.
+"""`make bench`: nodedev and its peers on one synthetic host after the other; JSON, tables and profiles.
 
-Needs root for the private mount namespace, as the peers read /sys itself. A peer that is not
-installed is left out with a line: util-linux, udev, python3-pyudev, libvirt-daemon with
-python3-libvirt, gcc for the floor.
+Needs root for the private namespaces, as the peers read /sys itself. A peer that is not installed is
+left out with a line.
 """
 
 from __future__ import annotations
@@ -10,49 +9,86 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import shutil
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.bench import events, serving
-from tests.bench.generate import San, record, stanzas
-from tests.bench.report import Results, table
-from tests.bench.timing import Run, run
-from tests.bench.tree import environment, inside, tree
+from tests.bench import events, live, loops, profiles, scanning, serving
+from tests.bench.generate import record, stanzas
+from tests.bench.machine import machine, versions
+from tests.bench.report import Results, report
+from tests.bench.san.layout import San
+from tests.bench.services import resident_bytes, served
+from tests.bench.timing import run
+from tests.bench.tree import environment, tree
 
-SIZES, FULL = (1000, 5000, 20000), 50000
-HERE = Path(__file__).parent
-SYSTEM_PYTHON = "/usr/bin/python3"
-_PYUDEV = "import pyudev; print(sum(bool(dict(d.properties)) for d in pyudev.Context().list_devices()))"
-_LIBVIRT_LOOKUPS = 1000
+SIZES = (1000, 5000, 20000, 50000)
+# At more block devices than these, unless with --full: one run of each reader, and no serving.
+WHOLE = 20000
+PROFILED = 5000
+LIMIT_SECONDS, FULL_LIMIT_SECONDS = 40.0, 240.0
+_TIMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How much is measured at a size, and how long one run of a peer may take."""
+
+    full: bool
+    limit_s: float
+
+    def times(self, blocks: int) -> int:
+        """How often a reader is run."""
+        return _TIMES if self.serving(blocks) else 1
+
+    def serving(self, blocks: int) -> bool:
+        """Whether clients are measured as well."""
+        return self.full or blocks <= WHOLE
 
 
 def main() -> None:
     """Measures what is asked for, and prints and writes the results."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--sizes", type=lambda text: tuple(map(int, text.split(","))), default=SIZES)
-    parser.add_argument("--full", action="store_true", help=f"{FULL} block devices as well")
-    parser.add_argument("--limit", type=float, default=40.0, help="seconds that one run of a peer may take")
-    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
-    wanted = parser.parse_args()
+    wanted = _arguments()
+    scope = Scope(wanted.full, wanted.limit or (FULL_LIMIT_SECONDS if wanted.full else LIMIT_SECONDS))
+    say("\n".join(live.missing()))
     start = time.perf_counter()
-    results: Results = {"machine": machine(), "sizes": {}, "start": start_up()}
-    for blocks in (*wanted.sizes, *((FULL,) if wanted.full else ())):
+    if wanted.profile:
+        profiles.keep(min(*wanted.sizes, PROFILED), say)
+        return
+    results: Results = {"machine": machine(), "versions": versions(), "sizes": {}, "start": start_up()}
+    before: tuple[int, dict[str, object]] | None = None
+    for blocks in wanted.sizes:
         say(f"{blocks} block devices")
-        results["sizes"][str(blocks)] = of_size(blocks, wanted.limit)
+        found = results["sizes"][str(blocks)] = of_size(blocks, scope, before)
+        before = (blocks, found.get("live", {}))
         keep(results, wanted.out)
-    if os.geteuid() == 0 and Path("/dev/loop-control").exists():
+    if loops.usable():
         say("events")
         results["events"] = events.measure()
     else:
         say("events: left out, they need root and loop devices")
     results["seconds"] = time.perf_counter() - start
     keep(results, wanted.out)
-    sys.stdout.write(f"{table(results)}\n")
+    if not wanted.no_profiles:
+        say("profiles")
+        profiles.keep(max((size for size in wanted.sizes if size <= PROFILED), default=PROFILED), say)
+    say(f"{time.perf_counter() - start:.0f} s in all")
+    sys.stdout.write(f"{report(results)}\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--sizes", type=lambda text: tuple(map(int, text.split(","))), default=SIZES)
+    parser.add_argument("--full", action="store_true", help="all is measured at every size; takes an hour")
+    parser.add_argument("--limit", type=float, help="seconds that one run of a peer may take (40, full 240)")
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
+    parser.add_argument("--profile", action="store_true", help="the profiles alone")
+    parser.add_argument("--no-profiles", action="store_true", help="measure only")
+    return parser.parse_args()
 
 
 def keep(results: Results, out: Path) -> None:
@@ -63,22 +99,11 @@ def keep(results: Results, out: Path) -> None:
 
 def say(text: str) -> None:
     """What is going on, beside the results."""
-    sys.stderr.write(f"{text}\n")
-
-
-def machine() -> dict[str, object]:
-    """What the results are to be read with."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
-    return {
-        "processors": os.cpu_count(),
-        "memory_gib": memory,
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
+    sys.stderr.write(f"{text}\n" if text else "")
 
 
 def start_up() -> dict[str, float]:
-    """What a command costs before it does anything."""
+    """What a command costs before it does anything, and a service that has next to nothing."""
     commands = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "nodedev --help": [sys.executable, "-m", "nodedev", "--help"],
@@ -86,76 +111,52 @@ def start_up() -> dict[str, float]:
     times = {name: run(command, environment(), times=7).wall_s for name, command in commands.items()}
     with TemporaryDirectory() as folder:
         record(San(100), Path(folder))
-        with serving.served("--host", folder) as (address, pid):
+        with served("--host", folder) as (address, process):
             listing = [sys.executable, "-m", "nodedev", "--connect", address, "list"]
             times["nodedev list, of a service"] = run(listing, environment(), times=7).wall_s
-            times["idle service of 100, bytes"] = serving.resident_bytes(pid)
+            times["idle service of 100, bytes"] = resident_bytes(process)
     return times
 
 
-def of_size(blocks: int, limit_s: float) -> dict[str, object]:
-    """Everything that is measured on one host."""
-    result: dict[str, object] = {}
-    san = San(blocks)
+def of_size(blocks: int, scope: Scope, before: tuple[int, dict[str, object]] | None) -> Results:
+    """Everything that is measured on one host, each with the seconds that measuring it took."""
+    result: Results = {"seconds": {}}
+    san, times = San(blocks), scope.times(blocks)
     with TemporaryDirectory(prefix="nodedev-bench-") as folder:
         recording = Path(folder) / "host"
-        record(san, recording)
+        with _noted(result, "record"):
+            record(san, recording)
         scan = [sys.executable, "-m", "tests.bench.scan", "--recording", str(recording)]
-        result["recorded"] = json.loads(run(scan, environment()).output)
-        result["serving"] = serving.measure(recording)
-        if os.geteuid() == 0:
-            with tree(stanzas(san)) as root:
-                result["live"] = live(root, Path(folder), limit_s)
-        else:
+        with _noted(result, "recorded"):
+            result["recorded"] = json.loads(run(scan, environment(), times=times).output)
+        count = [sys.executable, "-m", "tests.bench.counted", str(blocks), "--recording", str(recording)]
+        with _noted(result, "counted"):
+            result["counted"] = json.loads(run(count, environment(), times=1).output)
+        if scope.serving(blocks):
+            with _noted(result, "serving"):
+                result["serving"] = serving.measure(recording)
+        if os.geteuid() != 0:
             say("  live: left out, a private mount namespace needs root")
+            return result
+        with tree(stanzas(san)) as root:
+            expected = live.expectations(blocks, before)
+            with _noted(result, "live"):
+                result["live"] = live.measure(
+                    root, Path(folder), times=times, limit_s=scope.limit_s, expected=expected
+                )
+            if scope.serving(blocks):
+                with _noted(result, "scanning"):
+                    result["scanning"] = scanning.measure(root)
     return result
 
 
-def live(root: Path, folder: Path, limit_s: float) -> dict[str, object]:
-    """The readers of one tree, in turn."""
-    scan, reads = [sys.executable, "-m", "tests.bench.scan"], folder / "reads"
-    run(inside(root, [*scan, "--trace", reads]), environment(), times=1)
-    ours = run(inside(root, scan), environment())
-    result: dict[str, object] = {"nodedev": plain(ours), "parts": json.loads(ours.output)}
-    readers: dict[str, list[str | Path]] = {
-        "plain Python, same files": [sys.executable, HERE / "reread.py", reads]
-    }
-    if shutil.which("gcc"):
-        floor = folder / "floor"
-        subprocess.run(["gcc", "-O2", "-o", floor, HERE / "floor.c"], check=True)
-        readers["C, same files"] = [floor, reads]
-    if shutil.which("lsblk"):
-        readers["lsblk -J -O"] = ["lsblk", "-J", "-O"]
-    if shutil.which("udevadm"):
-        readers["udevadm info -e"] = ["udevadm", "info", "-e"]
-    readers["pyudev, all devices"] = [sys.executable, "-c", _PYUDEV]
-    for name, command in readers.items():
-        say(f"  {name}")
-        result[name] = plain(run(inside(root, command), environment(), limit_s=limit_s))
-    if has_libvirt():
-        say("  libvirtd")
-        peer = [SYSTEM_PYTHON, HERE / "libvirt_peer.py", limit_s, _LIBVIRT_LOOKUPS]
-        measured = run(inside(root, list(map(str, peer))), environment(), times=1, limit_s=limit_s * 4)
-        result["libvirtd"] = json.loads(measured.output or b"{}")
-    else:
-        say("  libvirtd: left out, libvirt-daemon and python3-libvirt are not both installed")
-    return result
-
-
-def has_libvirt() -> bool:
-    """Whether the daemon and its Python module are there."""
-    asked = subprocess.run([SYSTEM_PYTHON, "-c", "import libvirt"], capture_output=True, check=False)
-    return asked.returncode == 0 and Path("/usr/sbin/libvirtd").exists()
-
-
-def plain(measured: Run) -> dict[str, float | bool]:
-    """A run without its output."""
-    return {
-        "wall_s": measured.wall_s,
-        "cpu_s": measured.cpu_s,
-        "peak_bytes": measured.peak_bytes,
-        "complete": measured.complete,
-    }
+@contextmanager
+def _noted(result: Results, part: str) -> Iterator[None]:
+    """Notes how long a part of the measuring took."""
+    start = time.perf_counter()
+    yield
+    result["seconds"][part] = time.perf_counter() - start
+    say(f"  {part}: {result['seconds'][part]:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,192 +1,213 @@
-"""From a change of this host to a client that watches: real loop devices, the service against udevadm.
+"""From a change of this host to those who want to know it: real loop devices, the service beside its peers.
 
-Times run from the return of the ioctl, as both see the same kernel event. Without root or loop devices
-there is nothing to measure.
+Times run from the return of the ioctl that binds or frees a loop device. Twice: natively, where without a
+udevd the service reads the kernel's events as `udevadm monitor --kernel` does; and beside a udevd of our own,
+whose events the service, `udevadm monitor --udev` and libvirtd all wait for. Each reader runs by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 import re
-import stat
+import shutil
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from fcntl import ioctl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, Queue
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import cast
 
-import grpc
-
-from nodedev.v1 import device_service_pb2 as pb
-from nodedev.v1.device_service_pb2_grpc import DeviceServiceStub
-from tests.bench.serving import served
+from tests.bench.libvirtd import libvirtd
+from tests.bench.libvirtd import program as libvirtd_program
+from tests.bench.loops import Loop, loop
+from tests.bench.services import served
 from tests.bench.timing import percentile
+from tests.bench.udevd import beside_udevd
+from tests.bench.udevd import program as udevd_program
+from tests.bench.watchers import PAUSE_SECONDS, burst, differences, watched
 
-_SET_FD, _CLR_FD, _ADD, _REMOVE = 0x4C00, 0x4C01, 0x4C80, 0x4C81
-_MAJOR, _FIRST = 7, 1000
-_PAUSE_SECONDS = 0.3
 WATCHERS = (1, 50, 200)
-
-Seen = dict[str, list[float]]
+CYCLES, BURST = 60, 5000
+_MANY_CYCLES_SHARE = 4
+_AWAKE_TRIES = 40
+# Whoever does not collect events needs no more than the time to print all that one change makes.
+_PEER_PAUSE_SECONDS = 0.1
+_LINE_SECONDS = 5.0
+_LIBVIRTD_SECONDS = 60.0
 
 
 @contextmanager
-def _loop(image: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
-    """A loop device of our own: its name, how to bind it to the file, and how to let go."""
-    # One by a high number, as two programs that ask for a free one may get the same.
-    with Path("/dev/loop-control").open("rb") as control:
-        number = _FIRST + os.getpid() % _FIRST
-        ioctl(control, _ADD, number)
-        name = f"loop{number}"
-        node = Path(f"/dev/{name}")
-        if not node.exists():  # no devtmpfs
-            os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(_MAJOR, number))
-
-        def bind() -> None:
-            with node.open("rb+") as device, image.open("rb+") as file:
-                ioctl(device, _SET_FD, file.fileno())
-
-        def release() -> None:
-            # Since Linux 6.10 the file is let go when the last one who has the node open closes it.
-            with node.open("rb") as device:
-                ioctl(device, _CLR_FD)
-
-        try:
-            yield name, bind, release
-        finally:
-            with suppress(OSError):
-                release()
-            ioctl(control, _REMOVE, number)
-            node.unlink(missing_ok=True)
-
-
-def measure(cycles: int = 40, burst: int = 5000) -> dict[str, float]:
-    """Seconds from the change to each reader, and how fast a burst is worked off."""
-    result: dict[str, float] = {}
-    with TemporaryDirectory(prefix="nodedev-bench-") as folder:
-        image = Path(folder) / "image"
-        with image.open("wb") as file:
-            file.truncate(16 << 20)
-        with served() as (address, _), _loop(image) as (name, bind, release):
-            for watchers in WATCHERS:
-                taken = asyncio.run(_watched(address, f"loop_{name}", bind, release, watchers, cycles))
-                result[f"watch_{watchers}_p50_s"] = percentile(taken, 0.5)
-                result[f"watch_{watchers}_p99_s"] = percentile(taken, 0.99)
-            bind()
-            time.sleep(1)
-            result |= asyncio.run(_burst(address, name, release, burst))
-            time.sleep(_PAUSE_SECONDS)
-            taken = _udevadm(name, bind, release, cycles)
-            if taken:
-                result["udevadm_p50_s"] = percentile(taken, 0.5)
-                result["udevadm_p99_s"] = percentile(taken, 0.99)
-    return result
-
-
-async def _watched(  # noqa: C901  one closure and one measuring loop
-    address: str,
-    device: str,
-    bind: Callable[[], None],
-    release: Callable[[], None],
-    watchers: int,
-    cycles: int,
-) -> list[float]:
-    """The seconds until the last of so many watchers has each change."""
-    seen: list[asyncio.Queue[float]] = [asyncio.Queue() for _ in range(watchers)]
-    ready = [asyncio.Event() for _ in range(watchers)]
-
-    async def watch(stub: DeviceServiceStub, at: int) -> None:
-        responses = cast(
-            "AsyncIterable[pb.WatchDevicesResponse]", stub.WatchDevices(pb.WatchDevicesRequest())
-        )
-        async for response in responses:
-            now = time.perf_counter()
-            if not ready[at].is_set():
-                if response.snapshot_complete:
-                    ready[at].set()
-            elif any(change.device.name == device for change in response.changes):
-                seen[at].put_nowait(now)
-
-    taken: list[float] = []
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = DeviceServiceStub(channel)
-        tasks = [asyncio.create_task(watch(stub, at)) for at in range(watchers)]
-        await asyncio.gather(*(event.wait() for event in ready))
-        for _ in range(cycles if watchers == 1 else cycles // 4):
-            for act in (bind, release):
-                act()
-                start = time.perf_counter()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(5):
-                        taken.append(max([await queue.get() for queue in seen]) - start)
-                await asyncio.sleep(_PAUSE_SECONDS)
-                for queue in seen:
-                    while not queue.empty():
-                        queue.get_nowait()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return taken
-
-
-def _storm(name: str, count: int) -> None:
-    with Path(f"/sys/block/{name}/uevent").open("wb", buffering=0) as file:
-        # Unbuffered: each write is one event.
-        file.writelines(b"change" for _ in range(count))
-
-
-async def _burst(address: str, name: str, release: Callable[[], None], count: int) -> dict[str, float]:
-    """Events of one device as fast as the kernel makes them, until a watcher has what changed after them."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = DeviceServiceStub(channel)
-        revision = (await stub.GetDevice(pb.GetDeviceRequest(handle="computer"))).revision
-        responses = stub.WatchDevices(pb.WatchDevicesRequest(after_revision=revision))
-        start = time.perf_counter()
-        await asyncio.to_thread(_storm, name, count)
-        release()
-        sent = time.perf_counter()
-        async for response in responses:
-            if any(f"loop_{name}" == change.device.name for change in response.changes):
-                break
-        drained = time.perf_counter()
-        responses.cancel()
-    return {
-        "burst_events": count,
-        "burst_sent_s": sent - start,
-        "burst_left_s": drained - sent,
-        "burst_per_s": count / (drained - start),
-    }
-
-
-def _udevadm(name: str, bind: Callable[[], None], release: Callable[[], None], cycles: int) -> list[float]:
-    """The same through udevadm monitor; nothing where it is not installed."""
-    command = ["stdbuf", "-oL", "udevadm", "monitor", "--kernel", "--subsystem-match=block"]
-    try:
-        monitor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ})
-    except FileNotFoundError:
-        return []
-    lines: list[float] = []
-    pattern = re.compile(rf"KERNEL\[.*/{name} ")
+def printed(command: Sequence[str], pattern: str) -> Iterator[Queue[float]]:
+    """When each line came that a program printed of the device."""
+    lines: Queue[float] = Queue()
+    wanted = re.compile(pattern)
+    # Line by line: into a pipe the C library would write whole blocks.
+    monitor = subprocess.Popen(
+        ["stdbuf", "-oL", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
 
     def read() -> None:
         assert monitor.stdout
-        lines.extend(time.perf_counter() for line in monitor.stdout if pattern.match(line))
+        for line in monitor.stdout:
+            if wanted.search(line):
+                lines.put(time.perf_counter())
 
     reader = Thread(target=read, daemon=True)
     reader.start()
-    time.sleep(1)
+    try:
+        yield lines
+    finally:
+        monitor.terminate()
+        monitor.wait()
+        reader.join()
+
+
+def _drain(lines: Queue[float]) -> None:
+    while not lines.empty():
+        lines.get_nowait()
+
+
+def _awake(lines: Queue[float], device: Loop) -> bool:
+    """Whether the program prints: most do not say when they have begun to listen."""
+    for _ in range(_AWAKE_TRIES):
+        device.bind()
+        try:
+            lines.get(timeout=PAUSE_SECONDS)
+        except Empty:
+            continue
+        else:
+            return True
+        finally:
+            device.release()
+    return False
+
+
+def _of_program(
+    name: str,
+    command: Sequence[str],
+    pattern: str,
+    device: Loop,
+    cycles: int,
+    pause_s: float = _PEER_PAUSE_SECONDS,
+) -> dict[str, float]:
+    """The seconds until a program prints each change; nothing where it is not installed, or prints none."""
+    if not shutil.which(command[0]) or not shutil.which("stdbuf"):
+        return {}
     taken = []
-    for _ in range(cycles):
-        for act in (bind, release):
+    with printed(command, pattern) as lines:
+        if not _awake(lines, device):
+            sys.stderr.write(f"  {name}: printed nothing\n")
+            return {}
+        for act in (device.bind, device.release) * cycles:
+            time.sleep(pause_s)
+            _drain(lines)
             act()
             start = time.perf_counter()
-            time.sleep(_PAUSE_SECONDS)
-            taken += [max(0.0, when - start) for when in lines[-8:] if start - 0.01 < when][:1]
-    monitor.terminate()
-    monitor.wait()
-    return taken
+            try:
+                taken.append(max(0.0, lines.get(timeout=_LINE_SECONDS) - start))
+            except Empty:
+                continue
+    return _spread(name, taken, 2 * cycles)
+
+
+def _spread(name: str, taken: Sequence[float], expected: int) -> dict[str, float]:
+    """The percentiles, and how many changes did not come within the time."""
+    found: dict[str, float] = {f"{name}_missed_count": expected - len(taken)}
+    if taken:
+        found |= {f"{name}_p50_s": percentile(taken, 0.5), f"{name}_p99_s": percentile(taken, 0.99)}
+    return found
+
+
+def _of_service(address: str, device: Loop, cycles: int) -> dict[str, float]:
+    """The service's watches, from one to many."""
+    result: dict[str, float] = {}
+    for watchers in WATCHERS:
+        turns = cycles if watchers == 1 else max(1, cycles // _MANY_CYCLES_SHARE)
+        taken, sent = asyncio.run(watched(address, device, watchers, turns))
+        result |= _spread(f"watch_{watchers}", taken, 2 * turns)
+        if watchers == 1 and sent:
+            result["watch_event_bytes"] = sum(sent) / len(sent)
+    return result
+
+
+def measure(cycles: int = CYCLES, count: int = BURST) -> dict[str, dict[str, float]]:
+    """Natively, and beside a udevd; loop devices must be usable."""
+    result: dict[str, dict[str, float]] = {}
+    with TemporaryDirectory(prefix="nodedev-bench-") as folder, loop(Path(folder) / "image") as device:
+        with served() as (address, _):
+            native = _of_service(address, device, cycles)
+            device.bind()
+            time.sleep(PAUSE_SECONDS)
+            native |= asyncio.run(burst(address, device, count))
+            native["burst_wrong_count"] = differences(address)
+        command = ["udevadm", "monitor", "--kernel", "--subsystem-match=block"]
+        native |= _of_program("udevadm", command, rf"KERNEL\[.*/{device.name} ", device, cycles)
+    result["native"] = native
+    udevd = udevd_program()
+    if udevd is None:
+        sys.stderr.write("  events beside udevd: left out, it is not installed\n")
+        return result
+    here = [sys.executable, "-m", "tests.bench.events", str(cycles), str(count)]
+    done = subprocess.run(beside_udevd(udevd, here), stdout=subprocess.PIPE, check=True)
+    result["udevd"] = json.loads(done.stdout)
+    return result
+
+
+def measure_here(cycles: int, count: int) -> dict[str, float]:
+    """What waits for udevd, where it runs."""
+    result: dict[str, float] = {}
+    with TemporaryDirectory(prefix="nodedev-bench-") as folder, loop(Path(folder) / "image") as device:
+        with served() as (address, _):
+            result |= _of_service(address, device, cycles)
+            command = [sys.executable, "-m", "nodedev", "--connect", address, "watch"]
+            pattern = rf"\bloop_{device.name}\b"
+            result |= _of_program("nodedev_watch", command, pattern, device, cycles, PAUSE_SECONDS)
+            device.bind()
+            time.sleep(PAUSE_SECONDS)
+            result |= asyncio.run(burst(address, device, count))
+            result["burst_wrong_count"] = differences(address)
+        command = ["udevadm", "monitor", "--udev", "--subsystem-match=block"]
+        pattern = rf"UDEV .*/{device.name} "
+        result |= _of_program("udevadm", command, pattern, device, cycles)
+        result["udevd_delivers_per_s"] = _delivered(command, pattern, device, count)
+        if libvirtd_program() and shutil.which("virsh"):
+            with libvirtd(_LIBVIRTD_SECONDS) as daemon:
+                # An unbound loop device is there for libvirt too: binding it is an update.
+                command = ["virsh", "-r", "-c", daemon.uri, "nodedev-event", "--event", "update", "--loop"]
+                result |= _of_program("virsh", command, rf"\bblock_{device.name}\b", device, cycles)
+        else:
+            sys.stderr.write("  virsh nodedev-event: left out, libvirtd and virsh are not both installed\n")
+    return result
+
+
+def _delivered(command: Sequence[str], pattern: str, device: Loop, count: int) -> float:
+    """How many events a second udevd passes on, of one device."""
+    with printed(command, pattern) as lines:
+        if not _awake(lines, device):
+            return 0.0
+        time.sleep(PAUSE_SECONDS)
+        _drain(lines)
+        start = last = time.perf_counter()
+        device.storm(count)
+        got = 0
+        while got < count:
+            try:
+                last = lines.get(timeout=_LINE_SECONDS)
+            except Empty:
+                break
+            got += 1
+    return got / (last - start) if got else 0.0
+
+
+def main() -> None:
+    """Prints what is measured beside the udevd of this namespace."""
+    cycles, count = map(int, sys.argv[1:])
+    json.dump(measure_here(cycles, count), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,81 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import grpc
 
 from nodedev.client import Client
 from nodedev.v1 import device_service_pb2 as pb
 from nodedev.v1.device_service_pb2_grpc import DeviceServiceStub
-from tests.bench.timing import median_of, percentile
+from tests.bench.bare import bare
+from tests.bench.services import CALL_SECONDS, cpu_seconds, resident_bytes, served
+from tests.bench.timing import median_of, percentile, seconds_of
 
-SOCKET = "nodedev.sock"
 IN_FLIGHT = (1, 16, 64)
-_CALL_SECONDS = 300.0
+LOOKUPS = 1000
+_BATCH = 100
 
 
-@contextmanager
-def served(*options: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, int]]:
-    """A service process and its address, once the host is published."""
-    with TemporaryDirectory(prefix="nodedev-bench-", dir="/tmp") as folder:
-        command = [sys.executable, "-m", "nodedev", *options, "serve"]
-        command += ["--runtime-dir", folder, "--state-dir", f"{folder}/state"]
-        service = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        try:
-            address = f"unix:{folder}/{SOCKET}"
-            while not (Path(folder) / SOCKET).exists() and service.poll() is None:
-                time.sleep(0.01)
-            with Client(address, call_seconds=_CALL_SECONDS) as client:
-                client.device_xml(["computer"])
-            yield address, service.pid
-        finally:
-            service.send_signal(signal.SIGTERM)
-            service.wait(30)
+def measure(recording: Path, lookups: int = LOOKUPS) -> dict[str, float]:
+    """Seconds, calls a second and bytes of a service of a recorded host, and of gRPC alone."""
+    with served("--host", str(recording)) as (address, process):
+        result = {"idle_bytes": float(resident_bytes(process))}
+        lists, listed, dumped = of_lists(address)
+        names = [device.name for device in listed.devices]
+        result |= {"devices": len(names), "listed_bytes": resident_bytes(process), **lists}
+        result |= of_singles(address, process, names, lookups)
+    with bare(listed, dumped) as (address, process):
+        alone = of_singles(address, process, names, lookups)
+        result |= {f"bare_{name}": value for name, value in alone.items()}
+    return result
 
 
-def resident_bytes(pid: int) -> int:
-    """A process's memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def of_lists(address: str) -> tuple[dict[str, float], pb.ListDevicesResponse, pb.GetDeviceXmlResponse]:
+    """All devices, cold and warm, and what came."""
+    with Client(address, call_seconds=CALL_SECONDS) as client:
+        result = {
+            "messages_cold_s": seconds_of(client.list_devices),
+            "messages_warm_s": median_of(client.list_devices),
+            "xml_cold_s": seconds_of(client.device_xml),
+            "xml_warm_s": median_of(client.device_xml),
+        }
+        return result, client.list_devices(), client.device_xml()
 
 
-def measure(recording: Path, lookups: int = 1000) -> dict[str, float]:
-    """Seconds, calls a second and bytes of a service of a recorded host."""
-    with served("--host", str(recording)) as (address, pid):
-        idle = resident_bytes(pid)
-        with Client(address, call_seconds=_CALL_SECONDS) as client:
-            result = {"idle_bytes": float(idle)}
-            result["messages_cold_s"] = median_of(client.list_devices, 1)
-            result["messages_warm_s"] = median_of(client.list_devices)
-            result["xml_cold_s"] = median_of(client.device_xml, 1)
-            result["xml_warm_s"] = median_of(client.device_xml)
-            names = [device.name for device in client.list_devices().devices]
-            taken = [_seconds(client, name) for name in names[:: max(1, len(names) // lookups)]]
-        result["one_xml_sync_p50_s"] = percentile(taken, 0.5)
-        result["one_xml_sync_p99_s"] = percentile(taken, 0.99)
-        result["devices"] = len(names)
-        result["listed_bytes"] = resident_bytes(pid)
-        return result | asyncio.run(_singles(address, names, lookups))
-
-
-def _seconds(client: Client, name: str) -> float:
-    start = time.perf_counter()
-    client.device_xml([name])
-    return time.perf_counter() - start
-
-
-async def _singles(address: str, names: Sequence[str], lookups: int) -> dict[str, float]:
+def of_singles(address: str, process: int, names: Sequence[str], lookups: int) -> dict[str, float]:
+    """One device a call, by the library's client and by stubs of the event loop."""
     chosen = random.Random(7)
     asked = [chosen.choice(names) for _ in range(lookups)]
+    with Client(address, call_seconds=CALL_SECONDS) as client:
+        client.device_xml(asked[:1])
+        before = cpu_seconds(process)
+        taken = [seconds_of(partial(client.device_xml, [name])) for name in asked]
+        cpu = cpu_seconds(process) - before
+    result = {
+        "one_xml_sync_p50_s": percentile(taken, 0.5),
+        "one_xml_sync_p99_s": percentile(taken, 0.99),
+        "one_xml_service_cpu_s": cpu / len(asked),
+    }
+    return result | asyncio.run(_in_flight(address, asked))
+
+
+async def _in_flight(address: str, asked: Sequence[str]) -> dict[str, float]:
     result: dict[str, float] = {}
     async with grpc.aio.insecure_channel(address) as channel:
         stub = DeviceServiceStub(channel)
@@ -95,8 +84,8 @@ async def _singles(address: str, names: Sequence[str], lookups: int) -> dict[str
                 result[f"one_{label}_{width}_p99_s"] = percentile(taken, 0.99)
                 result[f"one_{label}_{width}_per_s"] = len(asked) / seconds
         start = time.perf_counter()
-        for at in range(0, len(asked), 100):
-            await stub.GetDeviceXml(pb.GetDeviceXmlRequest(handles=asked[at : at + 100]))
+        for at in range(0, len(asked), _BATCH):
+            await stub.GetDeviceXml(pb.GetDeviceXmlRequest(handles=asked[at : at + _BATCH]))
         result["xml_by_hundreds_per_s"] = len(asked) / (time.perf_counter() - start)
     return result
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shutil import rmtree
 from tempfile import mkdtemp
 
 from nodedev.facts.udev import database_name
@@ -137,14 +137,23 @@ class Tree:
 
 @contextmanager
 def tree(devices: Iterable[Stanza]) -> Iterator[Path]:
-    """A folder with the host's tree, gone at the end; in memory where there is such a place."""
-    memory = Path("/dev/shm")
-    root = Path(mkdtemp(prefix="nodedev-bench-", dir=memory if memory.is_dir() else None))
+    """A folder with the host's tree, in memory, with a mount of its own that is gone at the end; needs root.
+
+    Not in /dev/shm: a tmpfs counts each name as an inode (mm/shmem.c, shmem_link), and has one for every
+    second page of memory. The largest hosts have four million names.
+    """
+    root = Path(mkdtemp(prefix="nodedev-bench-", dir="/tmp"))
     try:
-        Tree(root).fill(devices)
-        yield root
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "mode=755,nr_inodes=0,size=75%", "nodedev-bench", root], check=True
+        )
+        try:
+            Tree(root).fill(devices)
+            yield root
+        finally:
+            subprocess.run(["umount", "--lazy", root], check=True)
     finally:
-        rmtree(root)
+        root.rmdir()
 
 
 def inside(root: Path, command: Sequence[str | Path]) -> list[str]:

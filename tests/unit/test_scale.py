@@ -2,153 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
 from pathlib import Path
 
 import pytest
 
 from nodedev.capabilities import attributes, kinds, kinds_of
-from nodedev.discovery import Discovery
-from nodedev.facts.dm_text import DmMap
-from nodedev.facts.host import DeviceFacts, FileIdentity, Host
-from nodedev.facts.mounts import Mount, Swap
-from nodedev.facts.multipathd import MultipathdMap
+from nodedev.facts.host import Host
 from nodedev.facts.recorded import RecordedSource
 from nodedev.model import Scene
+from tests.bench.counted import Counted, Counter, Work, counts
 from tests.bench.generate import San, record
 
-SMALL, LARGE = 500, 2500
-
-
-class Counted(RecordedSource):
-    """A recorded host that counts what is read of it; reading all of something counts all of it."""
-
-    reads = 0
-
-    def read(self, path: str) -> DeviceFacts | None:
-        """One device."""
-        self.reads += 1
-        return super().read(path)
-
-    def locate(self, subsystem: str, sysname: str) -> str | None:
-        """One link."""
-        self.reads += 1
-        return super().locate(subsystem, sysname)
-
-    def locate_number(self, device_number: str) -> str | None:
-        """One link."""
-        self.reads += 1
-        return super().locate_number(device_number)
-
-    def map(self, device_number: str) -> DmMap | None:
-        """One map."""
-        self.reads += 1
-        return super().map(device_number)
-
-    def maps(self) -> Iterable[DmMap]:
-        """All maps."""
-        found = tuple(super().maps())
-        self.reads += len(found)
-        return found
-
-    def multipathd_map(self, wwid: str) -> MultipathdMap | None:
-        """One map."""
-        self.reads += 1
-        return super().multipathd_map(wwid)
-
-    def multipathd(self) -> Iterable[MultipathdMap]:
-        """All maps."""
-        found = tuple(super().multipathd())
-        self.reads += len(found)
-        return found
-
-    def mounts(self) -> Iterable[Mount]:
-        """All mounts."""
-        found = tuple(super().mounts())
-        self.reads += len(found)
-        return found
-
-    def swaps(self) -> Iterable[Swap]:
-        """All swaps."""
-        found = tuple(super().swaps())
-        self.reads += len(found)
-        return found
-
-    def identify(self, path: str) -> FileIdentity | None:
-        """One file; every loop device's lies on one disk, the map that is mounted as /."""
-        self.reads += 1
-        return FileIdentity("253:0", 1 + hash(path) % 1000, "file", 1 << 20)
+# Two sizes that are quick. NODEDEV_SCALE=1000,20000,50000 asks for others, the first of which is the measure.
+SIZES = tuple(map(int, os.environ.get("NODEDEV_SCALE", "500,2500").split(",")))
+# All loop devices of the synthetic host lie on one disk, whose message names each of them.
+GROWS_BY_ITS_HOLDERS = "a loop device is bound"
+# Kernel names, numbers and sizes of the larger host have more digits.
+LONGER_NAMES = 1.1
 
 
 @pytest.fixture(scope="module", name="hosts")
-def fixture_hosts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small recorded host and a large one."""
-    folders = []
-    for blocks in (SMALL, LARGE):
-        folders.append(tmp_path_factory.mktemp(f"host{blocks}"))
-        record(San(blocks), folders[-1])
-    return folders[0], folders[1]
+def fixture_hosts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """A recorded host of each size."""
+    folders = {blocks: tmp_path_factory.mktemp(f"host{blocks}") for blocks in SIZES}
+    for blocks, folder in folders.items():
+        record(San(blocks), folder)
+    return folders
 
 
-def work(folder: Path, name: str) -> tuple[int, int]:
-    """The reads and probes of an event at a block device, on a host that is known already."""
-    source = Counted.open(folder, attributes())
-    assert isinstance(source, Counted)
-    discovery = Discovery()
-    discovery.survey(Host.scan(source))
-    path = source.locate("block", name)
-    assert path
-    source.reads, probes = 0, discovery.probes
-    discovery.revisit(Host(source), [path])
-    return source.reads, discovery.probes - probes
+@pytest.fixture(scope="module", name="counted")
+def fixture_counted(hosts: dict[int, Path]) -> dict[int, dict[str, Work]]:
+    """The work of each kind of event at each size."""
+    return {blocks: counts(folder, San(blocks)) for blocks, folder in hosts.items()}
 
 
-@pytest.mark.parametrize("name", ["sda", "sdaw", "dm-0", "dm-12", "md0", "loop0", "loop3"])
-def test_an_event_costs_the_same_on_a_large_host(hosts: tuple[Path, Path], name: str) -> None:
-    """An event at a path, a map, an array or a loop device reads and probes what it did on a small host."""
-    small, large = hosts
-    assert work(large, name) == work(small, name)
+def test_an_event_costs_the_same_on_a_large_host(counted: dict[int, dict[str, Work]]) -> None:
+    """An event at a device of some kind reads, probes and changes what it does on a small host."""
+    small, *larger = (
+        {label: (work.reads, work.probes, work.changed) for label, work in counted[blocks].items()}
+        for blocks in SIZES
+    )
+    assert [different for different in larger if different != small] == []
 
 
-def new_loop_work(folder: Path) -> tuple[int, int]:
-    """The reads and probes when a loop device is bound whose file lies where all the others' do."""
-    source = Counted.open(folder, attributes())
-    assert isinstance(source, Counted)
-    path = source.locate("block", "loop2")
-    assert path
-    bound = source.read(path)
-    assert bound
-    source._forget(path)  # noqa: SLF001  the host before the file was bound
-    discovery = Discovery()
-    discovery.survey(Host.scan(source))
-    source._keep(bound)  # noqa: SLF001
-    source.reads, probes = 0, discovery.probes
-    found = discovery.revisit(Host(source), [path])
-    assert any(device.name == "loop_loop2" for device in found.devices)
-    return source.reads, discovery.probes - probes
+def test_an_event_of_nothing_new_tells_watches_nothing(counted: dict[int, dict[str, Work]]) -> None:
+    """A device that comes out as it was is probed alone, and no watch hears of it."""
+    for of_size in counted.values():
+        quiet = {label: work for label, work in of_size.items() if label.startswith("nothing new")}
+        assert quiet
+        assert {(work.probes, work.changed, work.bytes) for work in quiet.values()} == {(1, 0, 0)}
 
 
-def test_a_new_loop_device_does_not_touch_the_others(hosts: tuple[Path, Path]) -> None:
-    """A loop device over a file costs the same however many files on that disk are bound already."""
-    small, large = hosts
-    assert new_loop_work(large) == new_loop_work(small)
+def test_a_watch_is_told_as_much_of_an_event_on_a_large_host(counted: dict[int, dict[str, Work]]) -> None:
+    """The bytes that tell of a change are those of the devices it changed, whatever else there is."""
+    small, *larger = (counted[blocks] for blocks in SIZES)
+    for label, work in small.items():
+        if label.startswith("nothing new"):
+            continue
+        assert work.bytes > 0
+        if label != GROWS_BY_ITS_HOLDERS:
+            assert all(each[label].bytes <= work.bytes * LONGER_NAMES for each in larger)
 
 
-def test_a_host_is_scanned_by_work_in_proportion(hosts: tuple[Path, Path]) -> None:
-    """Each device of a scanned host is probed once, and nothing is read again."""
-    for folder in hosts:
+def test_a_host_is_scanned_by_work_in_proportion(hosts: dict[int, Path]) -> None:
+    """Each device of a scanned host is probed once, and none is read again."""
+    for folder in hosts.values():
         source = Counted.open(folder, attributes())
         assert isinstance(source, Counted)
-        discovery = Discovery()
-        host = Host.scan(source)
-        found = discovery.survey(host)
-        assert discovery.probes == len(tuple(host))
-        assert len(found.devices) <= discovery.probes
+        devices = len(tuple(Host.scan(source)))
+        source.reads = 0
+        assert Counter(source).probes == devices
+        assert source.reads < devices
 
 
-def test_a_kind_says_nothing_of_subsystems_that_it_does_not_read(hosts: tuple[Path, Path]) -> None:
+def test_a_kind_says_nothing_of_subsystems_that_it_does_not_read(hosts: dict[int, Path]) -> None:
     """Only the kinds that declare attributes of a device's subsystem need to be asked about it."""
-    host = Host.scan(RecordedSource.open(hosts[0], attributes()))
+    host = Host.scan(RecordedSource.open(hosts[SIZES[0]], attributes()))
     scene = Scene(host, lambda facts: facts.kernel_name)
     for facts in host:
         asked = {kind.type for kind in kinds_of(facts.subsystem)}

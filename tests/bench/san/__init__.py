@@ -1,0 +1,1 @@
+"""A synthetic SAN host, technology by technology; `tests.bench.generate` puts it together."""
