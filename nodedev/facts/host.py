@@ -119,7 +119,9 @@ class Hints:
 class Watch(Protocol):
     """Where hints come from: a live host, or a recording's stream of events."""
 
-    mode: str
+    @property
+    def mode(self) -> str:
+        """What brings them at present."""
 
     def wait(self, timeout_seconds: float) -> Hints:
         """The next hints; none when nothing happened within the time."""

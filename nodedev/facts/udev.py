@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from posixpath import basename
 from sys import intern
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nodedev.facts.sysfs import SYSFS, drop_bookkeeping, text_of
 
@@ -185,26 +185,29 @@ def _known(device: pyudev.Device) -> Known:
     )
 
 
-# Enough for some 300,000 queued events; without CAP_NET_ADMIN the kernel keeps its own, smaller one.
-_BUFFER_BYTES = 128 << 20
+@dataclass(frozen=True, slots=True)
+class Uevent:
+    """What happened to the device at a sysfs path; `number` grows with each uevent of the machine."""
+
+    path: str
+    number: int
+    former_path: str | None = None
 
 
-class Uevents:
-    """The uevents of some subsystems. `mode` is "udev", or "kernel" where no udevd would pass them on.
+class Monitor:
+    """The uevents of some subsystems as udevd passes them on, filtered in the kernel.
 
-    Not pyudev's observer: that ends for good when the kernel's buffer overflows.
+    Without udevd it is silent. Not pyudev's observer: that ends for good when the kernel's buffer overflows.
     """
 
-    def __init__(self, subsystems: Iterable[str], *, buffer_bytes: int | None = None) -> None:
+    def __init__(self, subsystems: Iterable[str], buffer_bytes: int) -> None:
         import pyudev  # noqa: PLC0415  as above
 
-        # libudev's monitor of a host without udevd starts without an error, and stays silent.
-        self.mode: Literal["udev", "kernel"] = "udev" if os.path.exists(CONTROL) else "kernel"  # noqa: PTH110
-        self._monitor = pyudev.Monitor.from_netlink(_context(), self.mode)
+        self._monitor = pyudev.Monitor.from_netlink(_context())
         for subsystem in subsystems:
             self._monitor.filter_by(subsystem)
         with suppress(OSError):
-            self._monitor.set_receive_buffer_size(buffer_bytes or _BUFFER_BYTES)
+            self._monitor.set_receive_buffer_size(buffer_bytes)
         self._monitor.start()
         self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
 
@@ -212,9 +215,9 @@ class Uevents:
         """The descriptor that is readable when there are events."""
         return self._socket.fileno()
 
-    def drain(self) -> tuple[set[str], bool]:
-        """The sysfs paths of all queued events, and whether the kernel had to drop some (ENOBUFS)."""
-        paths: set[str] = set()
+    def drain(self) -> tuple[list[Uevent], bool]:
+        """All queued events, and whether the kernel had to drop some (ENOBUFS)."""
+        events: list[Uevent] = []
         lost = False
         while True:
             # Reading the error clears it; pyudev would raise it and leave what is queued unread.
@@ -225,10 +228,9 @@ class Uevents:
                 lost = True
                 continue
             if device is None:
-                return paths, lost
-            paths.add(device.device_path)
-            if device.action == "move":
-                paths.add(device.properties["DEVPATH_OLD"])
+                return events, lost
+            former = device.properties["DEVPATH_OLD"] if device.action == "move" else None
+            events.append(Uevent(device.device_path, device.sequence_number, former))
 
     def close(self) -> None:
         """Ends the subscription."""

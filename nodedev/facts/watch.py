@@ -21,12 +21,9 @@ from nodedev.errors import FactError
 from nodedev.facts import dm
 from nodedev.facts.host import Hints, Source
 from nodedev.facts.multipathd import MultipathdMap
-from nodedev.facts.udev import Uevents
+from nodedev.facts.uevents import Uevents
 
-# Events that come closer together than this are one hint, so that a device in a storm is read once.
-_QUIET_SECONDS = 0.02
-# The first after a calm is most likely alone but for its twins, and is not held up for others.
-_CALM_SECONDS = 0.002
+# In a storm events are collected for as long as the reading of the last ones took, but no longer than this.
 _COLLECT_SECONDS = 0.2
 # A running resync changes its files often: progress is looked at this often, and not with each change.
 _PROGRESS_SECONDS = 1.0
@@ -40,28 +37,27 @@ _MD_FILES = ("array_state", "degraded", "sync_action", "sync_completed", "dev-*/
 class LiveWatch:
     """Everything a live host has to tell. To be started before the first scan, so that no event is missed.
 
-    `mode` says where events come from: "udev", "kernel" where no udevd runs, or "polling" where the
-    process gets none at all, as in some containers: then all is read again from time to time.
+    `mode` is "udev", "kernel" while no udevd runs, or "polling" where the process gets no events at
+    all, as in some containers: then all is read again from time to time.
     """
 
     def __init__(self, source: Source, subsystems: Iterable[str], *, buffer_bytes: int | None = None) -> None:
         self._source = source
         self._uevents: Uevents | None = None
-        # libudev may be missing, or the network namespace one that no uevent reaches.
-        with suppress(ImportError, OSError):
+        # A process may be kept from the socket, as some containers do.
+        with suppress(OSError):
             self._uevents = Uevents(subsystems, buffer_bytes=buffer_bytes)
-        self.mode: str = self._uevents.mode if self._uevents else "polling"
         self._scan_due = math.inf if self._uevents else time.monotonic() + _POLLING_SECONDS
         self._poll = select.poll()
         self._reports: dict[int, Callable[[], Iterable[str]]] = {}
         self._arrays: dict[str, list[int]] = {}
         self._syncing: dict[str, float] = {}
         self._maps = dm.Events()
-        self._hinted = -math.inf
+        self._hinted = self._rested = -math.inf
         self._checked = self._check()
         self._multipathd_due = time.monotonic() + _MULTIPATHD_SECONDS
-        if self._uevents:
-            self._register(self._uevents.fileno(), select.POLLIN, partial(self._read_uevents, self._uevents))
+        for descriptor in self._uevents.descriptors if self._uevents else ():
+            self._register(descriptor, select.POLLIN, self._read_uevents)
         self._tables = (_Table("/proc/self/mountinfo", self._mounted), _Table("/proc/swaps", self._swapped))
         for table in self._tables:
             self._register(table.fd, select.POLLPRI, table.changed)
@@ -69,6 +65,11 @@ class LiveWatch:
             self._register(self._maps.descriptor, select.POLLIN, self._changed_maps)
         for folder in Path("/sys/block").glob("md*/md"):
             self._follow(str(folder.parent.resolve()).removeprefix("/sys"))
+
+    @property
+    def mode(self) -> str:
+        """Where events come from at present."""
+        return self._uevents.mode if self._uevents else "polling"
 
     def close(self) -> None:
         """Ends the watch; not while a wait is under way."""
@@ -81,21 +82,27 @@ class LiveWatch:
             self._uevents.close()
 
     def wait(self, timeout_seconds: float) -> Hints:
-        """The next hints, collected until the host is quiet for a moment."""
+        """The next hints: at once after a calm, else those of as long as the last ones took to be read.
+
+        So a single event is not held up for others, and a device in a storm is read half the time at most.
+        """
         self._lost = False
         paths: set[str] = set()
         now = time.monotonic()
+        if self._hinted > self._rested:
+            self._rested = now + min(now - self._hinted, _COLLECT_SECONDS)
         deadline = now + timeout_seconds
         while not paths and not self._lost and now < deadline:
-            due = min((deadline, self._multipathd_due, self._scan_due, *self._syncing.values()))
+            late = self._uevents.due if self._uevents else math.inf
+            due = min((deadline, late, self._multipathd_due, self._scan_due, *self._syncing.values()))
             self._collect(paths, due - now)
             now = time.monotonic()
             self._tick(paths, now)
-        until = now + _COLLECT_SECONDS
-        quiet = _CALM_SECONDS if now - self._hinted > _COLLECT_SECONDS else _QUIET_SECONDS
-        while now < until and self._collect(paths, quiet):
-            now, quiet = time.monotonic(), _QUIET_SECONDS
-        self._hinted = now if paths else self._hinted
+        while now < self._rested:
+            self._collect(paths, self._rested - now)
+            now = time.monotonic()
+        if paths or self._lost:
+            self._hinted = now
         for path in paths:
             if basename(path).startswith("md"):
                 self._follow(path)
@@ -115,6 +122,8 @@ class LiveWatch:
         if now >= self._scan_due:
             self._scan_due = now + _POLLING_SECONDS
             self._lost = True
+        if self._uevents:
+            paths.update(self._uevents.overdue(now))
         if now >= self._multipathd_due:
             paths.update(self._changed_multipathd())
             # A host of thousands of maps is asked less often: never more than a twentieth of the time.
@@ -132,8 +141,8 @@ class LiveWatch:
         del self._reports[fd]
         self._poll.unregister(fd)
 
-    def _read_uevents(self, uevents: Uevents) -> Iterable[str]:
-        paths, lost = uevents.drain()
+    def _read_uevents(self) -> Iterable[str]:
+        paths, lost = self._uevents.drain() if self._uevents else (set(), False)
         self._lost = self._lost or lost
         return paths
 

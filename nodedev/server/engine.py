@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from nodedev.discovery import Discovery
 from nodedev.errors import UnavailableError
-from nodedev.facts.host import Host, Note, Source
+from nodedev.facts.host import Host, Note, Source, Watch
 from nodedev.inventory import Inventory, Snapshot
 
 # How long the reading thread waits for something to happen before it looks whether it is still wanted.
@@ -22,7 +22,7 @@ class Engine:
     """Owns the source, the discovery and the inventory; `host` is what a person calls the host.
 
     Discovery is used by one thread alone, the inventory only on the event loop. Without
-    `follow` the host is read once; `events` says what tells of its changes.
+    `follow` the host is read once.
     """
 
     def __init__(self, source: Source, host: str, *, follow: bool = True) -> None:
@@ -31,12 +31,17 @@ class Engine:
         self.inventory = Inventory()
         self.instance_id = uuid.uuid4().hex
         self.published = asyncio.Event()
-        self.events = "none"
+        self._watch: Watch | None = None
         # What is wrong beside the host's own sources: definitions that could not be read.
         self.state_notes: tuple[Note, ...] = ()
         self._follow = follow
         self._discovery = Discovery()
         self._notes: dict[str, Note] = {}
+
+    @property
+    def events(self) -> str:
+        """What tells of the host's changes at present."""
+        return self._watch.mode if self._watch else "none"
 
     @property
     def snapshot(self) -> Snapshot:
@@ -71,8 +76,7 @@ class Engine:
         """The life of the thread that reads: everything once, then what changes."""
         try:
             # Before the scan, so that what happens during it is looked at again.
-            watch = self.source.watch() if self._follow else None
-            self.events = watch.mode if watch else "none"
+            watch = self._watch = self.source.watch() if self._follow else None
             self._survey(publications, resync=False)
             while watch and not publications.closed:
                 hints = watch.wait(WAIT_SECONDS)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from nodedev.capabilities import attributes
 from nodedev.client import DeviceWatch, Update
 from nodedev.discovery import Discovery
 from nodedev.errors import NodedevError
+from nodedev.facts import uevents
 from nodedev.facts.host import Hints, Host, Watch
 from nodedev.facts.live import LiveSource
 from nodedev.facts.watch import LiveWatch
@@ -231,6 +233,38 @@ def test_lost_events_are_noticed() -> None:
     nodes[0].write_text("change")
     assert any(hints.paths for hints in hints_of(watch))
     watch.close()
+
+
+@needs_root
+def test_a_silent_udevd_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, folder: Path, loop: str) -> None:
+    """Where udevd seems to run and passes nothing on, the kernel's events count all the same."""
+    monkeypatch.setattr(uevents, "CONTROL", str(folder))
+    watch = LiveSource(attributes()).watch()
+    assert watch.mode == "udev"
+    node = subprocess.run(
+        ["losetup", "-f", "--show", loop], check=True, capture_output=True, text=True
+    ).stdout
+    wanted = f"/devices/virtual/block/{Path(node.strip()).name}"
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while wanted not in watch.wait(1).paths:
+        assert time.monotonic() < deadline
+    watch.close()
+
+
+@pytest.mark.parametrize(("namespaces", "polling"), [("--net", False), ("--user --net -r", True)])
+def test_where_no_event_can_come_the_host_is_read_again(namespaces: str, *, polling: bool) -> None:
+    """Uevents reach the network namespaces of the first user namespace, and no other's."""
+    ask = "from nodedev.facts.live import LiveSource; print(LiveSource({}).watch().mode)"
+    done = subprocess.run(
+        ["unshare", *namespaces.split(), sys.executable, "-c", ask],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip(f"namespaces cannot be made here: {done.stderr.strip()}")
+    assert done.stdout, done.stderr
+    assert (done.stdout.strip() == "polling") is polling
 
 
 @needs_root

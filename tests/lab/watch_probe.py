@@ -175,8 +175,11 @@ async def main(address: str) -> None:
         loop[0] = shell("losetup -f --show /root/probe.img")
         return loop[0]
 
+    def attached() -> bool:
+        return probe.node(loop[0]) is not None
+
     await asyncio.to_thread(attach)
-    await probe.step("a loop device comes", "true", lambda: probe.node(loop[0]) is not None)
+    await probe.step("a loop device comes", "true", attached)
 
     def mounted() -> bool:
         device = probe.node(loop[0])
@@ -184,7 +187,12 @@ async def main(address: str) -> None:
 
     await probe.step("it is mounted", f"mount {loop[0]} /root/probe", mounted)
     await probe.step("it is unmounted", "umount /root/probe", lambda: not mounted())
-    await probe.step("the loop device goes", f"losetup -d {loop[0]}", lambda: probe.node(loop[0]) is None)
+    await probe.step("the loop device goes", f"losetup -d {loop[0]}", lambda: not attached())
+    shell("systemctl kill -s STOP systemd-udevd")
+    await asyncio.to_thread(attach)
+    await probe.step("a loop device comes while udevd hangs", "true", attached)
+    await probe.step("and goes", f"losetup -d {loop[0]}", lambda: not attached())
+    shell("systemctl kill -s CONT systemd-udevd")
     print(json.dumps({"seen": probe.seen, "differences": await probe.differences()}))  # noqa: T201
 
 
