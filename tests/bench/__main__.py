@@ -53,6 +53,8 @@ class Scope:
 def main() -> None:
     """Measures what is asked for, and prints and writes the results."""
     wanted = _arguments()
+    # What is installed has its bytecode, and so has whoever measures it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     scope = Scope(wanted.full, wanted.limit or (FULL_LIMIT_SECONDS if wanted.full else LIMIT_SECONDS))
     say("\n".join(live.missing()))
     start = time.perf_counter()
