@@ -17,7 +17,7 @@ from nodedev.pools.volumes import Devices, View, Volume, offer, view
 from nodedev.server.engine import Engine
 from nodedev.server.pool_messages import pool_message
 from nodedev.server.pool_views import Views
-from nodedev.server.watching import BOOKMARK_SECONDS, MESSAGE_BYTES, Watches, within
+from nodedev.server.watching import BOOKMARK_SECONDS, Watches, split, within
 from nodedev.v1 import pool_service_pb2 as pb
 
 # By whether it was there before, and is there after.
@@ -84,7 +84,8 @@ class PoolWatches:
             if after == 0:
                 snapshot = self._inventory.snapshot
                 cursor = snapshot.revision
-                for response in _split(self._present(snapshot, names), 0, cursor):
+                present = self._present(snapshot, names)
+                for response in split(present, _put, pb.WatchPoolsResponse, 0, cursor):
                     response.snapshot_complete = response.revision == cursor
                     yield response
             sent = cursor
@@ -97,7 +98,7 @@ class PoolWatches:
                     cursor = snapshot.revision
                     resync = any(batch.resync for batch in batches)
                     if changes or resync:
-                        for response in _split(changes, sent, cursor):
+                        for response in split(changes, _put, pb.WatchPoolsResponse, sent, cursor):
                             response.resync = resync
                             yield response
                         sent = cursor
@@ -222,20 +223,8 @@ def _is_scsi_host(device: Device | None) -> bool:
     return device is not None and device.capability("scsi_host") is not None
 
 
-def _split(changes: Iterable[_Change], before: int, revision: int) -> Iterator[pb.WatchPoolsResponse]:
-    """Messages of a bounded size; all but the last say the revision from which all could be sent again."""
-    response = pb.WatchPoolsResponse(revision=before)
-    size = 0
-    for change in changes:
-        length = change.ByteSize()
-        if size and size + length > MESSAGE_BYTES:
-            yield response
-            response = pb.WatchPoolsResponse(revision=before)
-            size = 0
-        if isinstance(change, pb.PoolChange):
-            response.pools.append(change)
-        else:
-            response.volumes.append(change)
-        size += length
-    response.revision = revision
-    yield response
+def _put(response: pb.WatchPoolsResponse, change: _Change) -> None:
+    if isinstance(change, pb.PoolChange):
+        response.pools.append(change)
+    else:
+        response.volumes.append(change)

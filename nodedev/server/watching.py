@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from nodedev.errors import ExhaustedError
 from nodedev.inventory import Batch, ChangeKind, Inventory
 from nodedev.proto import device_message
 from nodedev.server.filters import Filter
-from nodedev.v1 import device_pb2
+from nodedev.v1 import device_pb2, pool_service_pb2
 from nodedev.v1 import device_service_pb2 as pb
 
 WATCHERS_MAX = 256
@@ -18,6 +21,9 @@ BOOKMARK_SECONDS = 30.0
 MESSAGE_BYTES = 1 << 20
 
 _MADE_MAX = 16
+
+Change = TypeVar("Change", bound=Message)
+Response = TypeVar("Response", pb.WatchDevicesResponse, pool_service_pb2.WatchPoolsResponse)
 
 # By whether the device passed the filter before the change, and passes it after.
 _TYPES = {
@@ -44,7 +50,7 @@ class Watches:
                 cursor = snapshot.revision
                 present = filter(wanted.passes, snapshot.devices.values())
                 added = (_change(pb.DeviceChange.TYPE_ADDED, device_message(device)) for device in present)
-                for response in _split(added, 0, cursor):
+                for response in split(added, _put, pb.WatchDevicesResponse, 0, cursor):
                     response.snapshot_complete = response.revision == cursor
                     yield response
             sent = cursor
@@ -55,7 +61,7 @@ class Watches:
                     cursor = batch.revision
                     changes = self._changes(batch, wanted)
                     if changes or batch.resync:
-                        for response in _split(changes, sent, cursor):
+                        for response in split(changes, _put, pb.WatchDevicesResponse, sent, cursor):
                             response.resync = batch.resync
                             yield response
                         sent = cursor
@@ -108,19 +114,25 @@ def _change(type_: pb.DeviceChange.Type.ValueType, device: device_pb2.Device) ->
     return pb.DeviceChange(type=type_, device=device)
 
 
-def _split(
-    changes: Iterable[pb.DeviceChange], before: int, revision: int
-) -> Iterator[pb.WatchDevicesResponse]:
+def _put(response: pb.WatchDevicesResponse, change: pb.DeviceChange) -> None:
+    response.changes.append(change)
+
+
+def split(
+    changes: Iterable[Change],
+    put: Callable[[Response, Change], None],
+    begin: Callable[..., Response],
+    before: int,
+    revision: int,
+) -> Iterator[Response]:
     """Messages of a bounded size; all but the last say the revision from which all could be sent again."""
-    response = pb.WatchDevicesResponse(revision=before)
-    size = 0
+    response, size = begin(revision=before), 0
     for change in changes:
         length = change.ByteSize()
         if size and size + length > MESSAGE_BYTES:
             yield response
-            response = pb.WatchDevicesResponse(revision=before)
-            size = 0
-        response.changes.append(change)
+            response, size = begin(revision=before), 0
+        put(response, change)
         size += length
     response.revision = revision
     yield response
