@@ -150,6 +150,8 @@ class Discovery:
                 listed = listed or kind.lists
         if not listed:
             return None
+        if facts.path not in self._listed and self._names.known(facts.path):
+            self._names.drop(facts.path)  # a name from when others met it, and it was not all there yet
         name = self._names.name(facts, host)
         self._listed[facts.path] = name
         notes = [*facts.notes, *scene.notes]

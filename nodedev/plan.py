@@ -5,6 +5,7 @@ A plan is what `validate_only` shows and what is then run, step by step, as it s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 COMMAND_SECONDS = 60.0
@@ -27,6 +28,15 @@ class Probe:
 
     argv: tuple[str, ...]
     device: str
+    deadline_seconds: float = COMMAND_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Examine:
+    """A program that only reads; `judge` raises where what it prints rules the plan out."""
+
+    argv: tuple[str, ...]
+    judge: Callable[[str], None]
     deadline_seconds: float = COMMAND_SECONDS
 
 
@@ -55,7 +65,7 @@ class Message:
     conclusive: bool = True
 
 
-Step = Command | Probe | Ioctl | Message
+Step = Command | Probe | Examine | Ioctl | Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ class Consent:
     """What the caller has said may happen.
 
     `overwrite` names devices whose signatures may be lost; `lazy` lets a loop device go with its
-    last opener; `force` flushes a map without usable paths.
+    last opener; `force` flushes a map without usable paths, and starts an array that lacks members.
     """
 
     overwrite: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nodedev.capabilities._obstacles import in_the_way_of_removal, node_of, refuse
+from nodedev.capabilities._obstacles import in_the_way_of_removal, node_of, refuse, require_alike
 from nodedev.capabilities._paths import Mpath
 from nodedev.capabilities.claim import Claim
 from nodedev.capabilities.storage import Storage
@@ -29,9 +29,12 @@ def create(wanted: Capability, site: Site, consent: Consent) -> Plan:  # noqa: A
     """Has multipathd make the map of a WWID from the paths that are there."""
     wwid = _wwid(wanted)
     locks = (f"wwid {wwid}",)
-    existing = next((device for device in site.devices.values() if _has(device, wwid)), None)
-    if existing:
-        return Plan((), locks, existing=site.facts(existing).path)
+    alias = wanted.alias if isinstance(wanted, Mpath) else None
+    for device in site.devices.values():
+        found = device.capability(Mpath.TYPE)
+        if isinstance(found, Mpath) and _has(device, wwid):
+            require_alike(device.name, {"alias": (alias, found.alias)})
+            return Plan((), locks, existing=site.facts(device).path)
     paths = tuple(device for device in site.devices.values() if _is_path(device, wwid))
     if not paths:
         raise PreconditionError(f"no disk here has the WWID {wwid}", reason="PATHS_MISSING", wwid=wwid)

@@ -6,11 +6,11 @@ keeps everybody from writing to it, unless the caller has named the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from nodedev.capabilities import _dm, claim
 from nodedev.capabilities.claim import Claim, Reason
-from nodedev.errors import Obstacle, PreconditionError
+from nodedev.errors import AlreadyExistsError, Obstacle, PreconditionError
 from nodedev.facts.host import DeviceFacts
 from nodedev.model import Scene, Site
 from nodedev.plan import Node
@@ -78,6 +78,17 @@ def refuse(obstacles: Iterable[Obstacle], device: str) -> None:
         first = found[0]
         more = f" (and {len(found) - 1} more reasons)" if len(found) > 1 else ""
         raise PreconditionError(f"{first.device} is {first.message}{more}", obstacles=found, device=device)
+
+
+def require_alike(device: str, pairs: Mapping[str, tuple[object, object]]) -> None:
+    """Raises DEVICE_EXISTS naming each field that was asked for and is different."""
+    different = [field for field, (asked, present) in pairs.items() if asked is not None and asked != present]
+    if different:
+        raise AlreadyExistsError(
+            f"{device} is there, and differs in {', '.join(different)}",
+            device=device,
+            fields=", ".join(different),
+        )
 
 
 def node_of(facts: DeviceFacts) -> Node:

@@ -1,4 +1,4 @@
-"""Creating, assembling and stopping MD arrays; what is device-mapper's is in `_raid_dm_change`.
+"""Creating and stopping MD arrays; `_raid_assembly` assembles them, `_raid_dm_change` has device-mapper's.
 
 Follows mdadm(8). Members are named one by one, by the node that the kernel gives them now: mdadm never
 looks around for itself, as that would open every disk of the host.
@@ -15,19 +15,18 @@ from nodedev.capabilities._obstacles import (
     in_the_way_of_writing,
     node_of,
     refuse,
+    require_alike,
 )
 from nodedev.capabilities._raid import Member, Raid
-from nodedev.capabilities.claim import Claim
+from nodedev.capabilities._raid_assembly import NAME, assembly, bare, waiting
 from nodedev.errors import (
     AlreadyExistsError,
     InvalidError,
-    NotFoundError,
     Obstacle,
-    PreconditionError,
     Violation,
 )
 from nodedev.facts import md
-from nodedev.facts.host import DeviceFacts, Host
+from nodedev.facts.host import Host
 from nodedev.model import Capability, Changing, Device, Site
 from nodedev.plan import Command, Consent, Node, Plan, Probe, Step
 
@@ -46,11 +45,9 @@ _LEAST = {
 _POLICIES = {"bitmap": "--bitmap=internal", "resync": "--consistency-policy=resync"}
 _EXTERNAL = ("ddf", "imsm")
 _METADATA = ("0.90", "1.0", "1.1", "1.2", *_EXTERNAL)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
 _LAYOUT = re.compile(r"(near|far|offset)=(\d+)")
 _WORD = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 _KIB = 1024
-_MEMBER = "linux_raid_member"
 
 
 def create(wanted: Capability, site: Site, consent: Consent) -> Plan:
@@ -59,7 +56,7 @@ def create(wanted: Capability, site: Site, consent: Consent) -> Plan:
     if _raid_dm_change.is_meant(raid):
         return _raid_dm_change.create(raid, site)
     if raid.level is None and raid.uuid:
-        return _assembly(raid, site)
+        return assembly(raid, site, consent)
     return _creation(raid, site, consent)
 
 
@@ -88,7 +85,7 @@ def same(wanted: Capability, device: Device, host: Host) -> bool:  # noqa: ARG00
     if found.implementation != "md" or not found.uuid:
         return False
     if wanted.container:
-        return found.container == wanted.container and _bare(found.name) == wanted.name
+        return found.container == wanted.container and bare(found.name) == wanted.name
     return bool(wanted.members) and not found.container and _has_members(wanted, found)
 
 
@@ -107,26 +104,6 @@ def default_name(wanted: Capability) -> str:
     return f"raid_{wanted.uuid or wanted.name}" if isinstance(wanted, Raid) else Raid.TYPE
 
 
-def waiting(site: Site) -> Iterator[Raid]:
-    """The arrays that no device is of, though disks carry their UUID."""
-    active = {
-        raid.uuid for device in site.devices.values() if isinstance(raid := device.capability("raid"), Raid)
-    }
-    found: dict[str, list[tuple[Device, DeviceFacts]]] = {}
-    for device, facts, uuid in _superblocks(site):
-        if uuid not in active:
-            found.setdefault(uuid, []).append((device, facts))
-    for uuid, carriers in found.items():
-        _, first = carriers[0]
-        yield Raid(
-            implementation="md",
-            uuid=uuid,
-            name=_bare(first.properties.get("ID_FS_LABEL")),
-            metadata=first.properties.get("ID_FS_VERSION"),
-            members=tuple(Member(device=device.name, block=facts.devnode) for device, facts in carriers),
-        )
-
-
 def _creation(raid: Raid, site: Site, consent: Consent) -> Plan:
     level = _checked(raid)
     devices = tuple(_member(member, number, site) for number, member in enumerate(raid.members))
@@ -139,7 +116,7 @@ def _creation(raid: Raid, site: Site, consent: Consent) -> Plan:
         if isinstance(found, Raid) and same(raid, device, site.host):
             _require_alike(raid, level, found, device.name)
             return Plan((), locks, existing=site.facts(device).path)
-        if isinstance(found, Raid) and _bare(found.name) == raid.name:
+        if isinstance(found, Raid) and bare(found.name) == raid.name:
             raise AlreadyExistsError(f"{device.name} is an array of that name", device=device.name)
     facts = tuple(site.facts(device) for device in devices)
     allowed = [device.name in consent.overwrite or device.devnode in consent.overwrite for device in devices]
@@ -203,58 +180,6 @@ def _rank(member: Member) -> tuple[int, int]:
     return int(member.role == "spare"), member.slot or 0
 
 
-def _assembly(raid: Raid, site: Site) -> Plan:
-    uuid = md.canonical_uuid(raid.uuid or "")
-    if uuid is None:
-        raise InvalidError(f"{raid.uuid} is no array's UUID", reason="XML_INVALID")
-    locks = [f"array {uuid}"]
-    for device in site.devices.values():
-        found = device.capability(Raid.TYPE)
-        if isinstance(found, Raid) and same(raid, device, site.host):
-            if found.state == "inactive" and found.level != "container":
-                raise PreconditionError(
-                    f"{device.name} is assembled and does not run, as members are missing",
-                    reason="MEMBERS_MISSING",
-                    device=device.name,
-                )
-            return Plan((), tuple(locks), existing=site.facts(device).path)
-    carriers = [(device, facts) for device, facts, carried in _superblocks(site) if carried == uuid]
-    if not carriers:
-        raise PreconditionError(
-            f"no device here carries the UUID {uuid}", reason="MEMBERS_MISSING", uuid=uuid
-        )
-    refuse(
-        (found for _, facts in carriers for found in in_the_way_of_writing(facts, site, overwrite=True)),
-        uuid,
-    )
-    locks += [device.name for device, _ in carriers]
-    nodes = tuple(node_of(facts) for _, facts in carriers)
-    name = raid.name or _bare(carriers[0][1].properties.get("ID_FS_LABEL")) or ""
-    if not _NAME.fullmatch(name):
-        name = uuid.partition(":")[0]
-    named = (node.path for node in nodes)
-    step = Command(("mdadm", "--assemble", f"/dev/md/{name}", f"--uuid={uuid}", *named))
-    return Plan((step,), tuple(locks), nodes=nodes)
-
-
-def _superblocks(site: Site) -> Iterator[tuple[Device, DeviceFacts, str]]:
-    """The devices that carry an array's superblock and are no member yet; a path leaves that to its map."""
-    for device in site.devices.values():
-        claim = device.capability(Claim.TYPE)
-        reasons = claim.reasons if isinstance(claim, Claim) else ()
-        if not any(reason.what == _MEMBER for reason in reasons):
-            continue
-        if any(reason.type in ("member", "path", "multipath") for reason in reasons):
-            continue
-        try:
-            facts = site.facts(device)
-        except NotFoundError:
-            continue
-        uuid = md.canonical_uuid(facts.properties.get("ID_FS_UUID", ""))
-        if uuid:
-            yield device, facts, uuid
-
-
 def _raid(wanted: Capability) -> Raid:
     if not isinstance(wanted, Raid):
         raise TypeError(f"{wanted.TYPE} is no array")
@@ -271,7 +196,7 @@ def _checked(raid: Raid) -> str:
     chunk, layout, policy = raid.chunk_bytes, raid.layout, raid.consistency_policy
     trouble = (
         (level not in _LEAST, f"the level is to be one of {', '.join(_LEAST)}"),
-        (not _NAME.fullmatch(raid.name or ""), "the array needs a name: letters, digits, ._-, at most 32"),
+        (not NAME.fullmatch(raid.name or ""), "the array needs a name: letters, digits, ._-, at most 32"),
         (bool(raid.uuid) and not md.canonical_uuid(raid.uuid or ""), f"{raid.uuid} is no UUID"),
         (
             raid.metadata not in (None, *_METADATA),
@@ -335,30 +260,19 @@ def _has_members(wanted: Raid, found: Raid) -> bool:
 
 def _require_alike(wanted: Raid, level: str, found: Raid, name: str) -> None:
     pairs = {
-        "name": (wanted.name, _bare(found.name)),
+        "name": (wanted.name, bare(found.name)),
         "level": (level, found.level),
         "metadata": (wanted.metadata, found.metadata),
         "chunk": (wanted.chunk_bytes, found.chunk_bytes),
         "layout": (wanted.layout, found.layout),
         "consistency_policy": (wanted.consistency_policy, found.consistency_policy),
     }
-    different = [field for field, (asked, present) in pairs.items() if asked is not None and asked != present]
-    if different:
-        raise AlreadyExistsError(
-            f"{name} has those members, and differs in {', '.join(different)}",
-            device=name,
-            fields=", ".join(different),
-        )
+    require_alike(name, pairs)
 
 
 def _volumes(device: Device, raid: Raid) -> Iterator[Obstacle]:
     for volume in raid.volumes:
         yield Obstacle("TYPE_HELD", device.name, f"the container of {volume.device or volume.block}")
-
-
-def _bare(name: str | None) -> str | None:
-    """The name without the host that made the array."""
-    return name.rpartition(":")[2] if name else None
 
 
 CHANGING = Changing(create, destroy, same, identity, default_name, waiting, _GRACE_SECONDS)

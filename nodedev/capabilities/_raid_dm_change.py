@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from nodedev.capabilities import _dm
+from nodedev.capabilities._obstacles import require_alike
 from nodedev.capabilities._raid import Raid
 from nodedev.errors import InvalidError, UnimplementedError
 from nodedev.facts.host import DeviceFacts
@@ -35,6 +36,15 @@ def create(raid: Raid, site: Site) -> Plan:
     for device in site.devices.values():
         found = device.capability(Raid.TYPE)
         if isinstance(found, Raid) and same(raid, found):
+            level = f"raid{raid.level}" if (raid.level or "").isdecimal() else raid.level
+            pairs = {
+                "name": (_dm_name(raid.name) if raid.name else None, found.name),
+                "level": (level, found.level),
+                "metadata": (raid.metadata, found.metadata),
+                "chunk": (raid.chunk_bytes, found.chunk_bytes),
+                "layout": (raid.layout, found.layout),
+            }
+            require_alike(device.name, pairs)
             return Plan((), locks, existing=site.facts(device).path)
     return Plan((_command(name, "y", dmraid=_is_dmraid(raid)),), locks)
 

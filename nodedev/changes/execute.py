@@ -19,7 +19,7 @@ from nodedev.errors import (
     PreconditionError,
 )
 from nodedev.facts import multipathd
-from nodedev.plan import Command, Ioctl, Message, Node, Plan, Probe, Step
+from nodedev.plan import Command, Examine, Ioctl, Message, Node, Plan, Probe, Step
 
 _MULTIPATHD_SECONDS = 30.0
 _NOTHING_FOUND = 2  # blkid(8): no known signature
@@ -57,11 +57,11 @@ def require_rights() -> None:
 
 
 def check(plan: Plan) -> None:
-    """What of a plan only looks: nodes that are still those of their devices, and signatures."""
+    """What of a plan only looks: nodes that are still those of their devices, signatures, superblocks."""
     for node in plan.nodes:
         _require_node(node)
     for step in plan.steps:
-        if isinstance(step, Command | Probe) and not runner.available(step.argv[0]):
+        if isinstance(step, Command | Probe | Examine) and not runner.available(step.argv[0]):
             raise PreconditionError(
                 f"{step.argv[0]} is not installed", reason="TOOL_MISSING", tool=step.argv[0]
             )
@@ -70,6 +70,8 @@ def check(plan: Plan) -> None:
     for step in plan.steps:
         if isinstance(step, Probe) and step.argv[-1] not in wiped:
             _probe(step)
+        if isinstance(step, Examine):
+            _examine(step)
 
 
 def run(plan: Plan, device: str, release: Callable[[], None] = nothing) -> Ran:
@@ -101,6 +103,8 @@ def _run(step: Step, ran: Ran, device: str, plan: Plan, release: Callable[[], No
     match step:
         case Probe():
             _probe(step)
+        case Examine():
+            _examine(step)
         case Command():
             _command(step, device, plan)
         case Message():
@@ -183,6 +187,11 @@ def _probe(step: Probe) -> None:
         obstacles=(Obstacle("TYPE_SIGNATURE", step.device, message),),
         device=step.device,
     )
+
+
+def _examine(step: Examine) -> None:
+    # Its exit status tells of devices that it knows nothing of, which the judge can do without.
+    step.judge(runner.run(step.argv, step.deadline_seconds).stdout)
 
 
 def _message(step: Message, ran: Ran) -> None:

@@ -21,6 +21,8 @@ OUTPUT_BYTES = 1 << 16
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK_BYTES = 1 << 16
 _KILL_SECONDS = 2.0
+# Settings of mdadm(8), such as IMSM_NO_PLATFORM.
+_PASSED = ("IMSM_", "MDADM_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ def run(argv: tuple[str, ...], deadline_seconds: float = DEADLINE_SECONDS) -> Co
     It gets no input, and messages in the C locale. At the deadline it is killed with all that it
     started; one that waits in the kernel is left there. Errors: TOOL_MISSING, DEADLINE_EXCEEDED.
     """
-    environment = {"PATH": os.environ.get("PATH", "") + ":" + _PATH, "LC_ALL": "C"}
+    passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED)}
+    environment = {**passed, "PATH": os.environ.get("PATH", "") + ":" + _PATH, "LC_ALL": "C"}
     deadline = time.monotonic() + deadline_seconds
     try:
         process = subprocess.Popen(  # noqa: S603  an argument list, of our own making
@@ -50,6 +53,9 @@ def run(argv: tuple[str, ...], deadline_seconds: float = DEADLINE_SECONDS) -> Co
             env=environment,
             executable=_found(argv[0], environment["PATH"]),
             start_new_session=True,
+            # Should the service die, what a program prints then must not end it half way: Python ignores
+            # SIGPIPE, and so does the program.
+            restore_signals=False,
         )
     except OSError as error:
         raise PreconditionError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -13,17 +12,18 @@ from nodedev.cli.completion import complete_device
 from nodedev.cli.output import emit, emit_json, on_terminal, plain
 from nodedev.cli.plans import emit_plan
 from nodedev.cli.session import Session
+from nodedev.cli.sync import follow
 
 if TYPE_CHECKING:
-    from nodedev.client import Client
     from nodedev.v1 import device_pb2
 
 # mdadm waits for udev, and udev for its rules.
 CHANGE_SECONDS = 120.0
 
-_PROGRESS_SECONDS = 1.0
-_LIVES_ON = 1
-_PERCENT = 100
+_NOT_DESTROYED = 1
+
+
+FORCE = click.option("--force", is_flag=True, help="Start an array that lacks members, if it can run.")
 
 
 @click.command("create")
@@ -32,11 +32,19 @@ _PERCENT = 100
 @click.option(
     "--overwrite", metavar="DEV", multiple=True, help="A member of a new array whose contents may be lost."
 )
+@FORCE
 @click.option("--wait", is_flag=True, help="Until a new array is in sync.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
 @click.pass_obj
 def create(
-    session: Session, *, file: BinaryIO, dry_run: bool, overwrite: tuple[str, ...], wait: bool, as_json: bool
+    session: Session,
+    *,
+    file: BinaryIO,
+    dry_run: bool,
+    overwrite: tuple[str, ...],
+    force: bool,
+    wait: bool,
+    as_json: bool,
 ) -> None:
     """Make the device that XML describes; FILE may be - for standard input.
 
@@ -44,7 +52,7 @@ def create(
     """
     xml = read_xml(file)
     with session.client(follow=True, seconds=CHANGE_SECONDS) as client:
-        done = client.create_device(xml, overwrite=overwrite, validate_only=dry_run)
+        done = client.create_device(xml, overwrite=overwrite, force=force, validate_only=dry_run)
         if as_json:
             emit_json(done)
         elif dry_run:
@@ -52,7 +60,7 @@ def create(
         else:
             emit(f"{plain(done.device.name)}\n")
         if wait and done.device.name:
-            _wait_for_sync(client, done.device)
+            follow(session.watch_beside(client, done.device.name), done.device.name)
 
 
 @click.command("destroy")
@@ -90,7 +98,7 @@ def destroy(
         except NotFoundError:
             device = None
         if device and not (dry_run or yes) and on_terminal() and sys.stdin.isatty():
-            _ask(device)
+            _ask(device, context)
         if generation is None and device and device.HasField("generation"):
             generation = device.generation
         done = client.destroy_device(
@@ -104,7 +112,7 @@ def destroy(
         outcome = type(done).Outcome.Name(done.outcome).removeprefix("OUTCOME_").lower()
         emit(f"{plain(done.device.name or handle)} {_SENTENCES[outcome]}\n")
     if done.outcome == type(done).OUTCOME_REAPPEARED:
-        context.exit(_LIVES_ON)
+        context.exit(_NOT_DESTROYED)
 
 
 _SENTENCES = {
@@ -124,29 +132,13 @@ def read_xml(file: BinaryIO) -> str:
         raise click.UsageError(f"{file.name} is not UTF-8") from None
 
 
-def _ask(device: device_pb2.Device) -> None:
-    """Shows what the device is and who has claims on it; aborts unless the answer is yes."""
+def _ask(device: device_pb2.Device, context: click.Context) -> None:
+    """Shows what the device is and who has claims on it; ends the program unless the answer is yes."""
     alias = devices.alias(device)
     click.echo(f"{plain(device.name)}{f' ({plain(alias)})' if alias else ''}", err=True)
     claims = [plain(devices.claim_sentence(reason)) for reason in devices.claims(device)]
     for claim in claims or ["no claims"]:
         click.echo(f"  {claim}", err=True)
-    click.confirm("Destroy it?", abort=True, err=True)
-
-
-def _wait_for_sync(client: Client, device: device_pb2.Device) -> None:
-    """Follows a new array's sync, with a line on a terminal that says how far it is."""
-    shown = False
-    while True:
-        raid = devices.capability(client.get_device(device.name).device, "raid")
-        action = devices.word(raid, "sync", "action")
-        if raid is None or action in ("", "idle", "frozen"):
-            break
-        done, total = (devices.value(raid, "sync", f"{part}_bytes") for part in ("completed", "total"))
-        if sys.stderr.isatty():
-            part = f" {_PERCENT * int(done or 0) // int(total)} %" if total else ""
-            click.echo(f"\r{plain(action)}{part}  ", err=True, nl=False)
-            shown = True
-        time.sleep(_PROGRESS_SECONDS)
-    if shown:
-        click.echo("\rin sync      ", err=True)
+    if not click.confirm("Destroy it?", err=True):
+        click.echo(f"{plain(device.name)} {_SENTENCES['unspecified']}", err=True)
+        context.exit(_NOT_DESTROYED)

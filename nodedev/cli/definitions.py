@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import click
 
-from nodedev.cli.change import CHANGE_SECONDS, read_xml
+from nodedev.cli.change import CHANGE_SECONDS, FORCE, read_xml
 from nodedev.cli.completion import complete_device
 from nodedev.cli.output import emit, emit_json, plain
 from nodedev.cli.plans import emit_plan
@@ -45,12 +45,13 @@ def undefine(session: Session, name: str, *, dry_run: bool) -> None:
 @click.command("start")
 @click.argument("name", metavar="DEV", shell_complete=complete_device)
 @click.option("--dry-run", is_flag=True, help="Print what would be run, and change nothing.")
+@FORCE
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
 @click.pass_obj
-def start(session: Session, name: str, *, dry_run: bool, as_json: bool) -> None:
+def start(session: Session, name: str, *, dry_run: bool, force: bool, as_json: bool) -> None:
     """Make a device that is listed as inactive; prints its name."""
     with session.client(follow=True, seconds=CHANGE_SECONDS) as client:
-        done = client.start_device(name, validate_only=dry_run)
+        done = client.start_device(name, force=force, validate_only=dry_run)
     if as_json:
         emit_json(done)
     elif dry_run:

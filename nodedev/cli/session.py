@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +57,13 @@ class Session:
 
             yield DeviceWatch(address, wanted, after=after, certificate=self._certificate())
 
+    def watch_beside(self, client: Client, name: str) -> DeviceWatch:
+        """A watch of one device, of the service that the client is of."""
+        from nodedev.client import DeviceWatch  # noqa: PLC0415
+        from nodedev.v1.device_service_pb2 import DeviceFilter  # noqa: PLC0415
+
+        return DeviceWatch(client.address, DeviceFilter(names=[name]), certificate=self._certificate())
+
     @contextmanager
     def watch_pools(self, names: tuple[str, ...], after: int) -> Iterator[PoolWatch]:
         """As `watch`, of pools and volumes."""
@@ -74,6 +80,8 @@ class Session:
         """
         # gRPC's own messages, as of forks or of sockets that refuse, say nothing to a user.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        import logging  # noqa: PLC0415
+
         # A service within this process has no log of its own; without a handler Python prints it.
         if self.debug:
             logging.basicConfig(level=logging.DEBUG)

@@ -10,7 +10,6 @@ import grpc
 
 from nodedev.client.connection import Certificate, channel_to, error_of, normal
 from nodedev.errors import AbortedError, UnavailableError
-from nodedev.server.status import STARTING_RETRY_SECONDS
 from nodedev.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
@@ -21,6 +20,7 @@ from nodedev.v1 import (
 )
 
 CALL_SECONDS = 30.0
+STARTING_RETRY_SECONDS = 1
 LIST_RESTARTS = 5
 
 
@@ -96,11 +96,17 @@ class Client:
         return self._call(self._devices.ValidateXml, device_service_pb2.ValidateXmlRequest(xml=xml))
 
     def create_device(
-        self, xml: str, *, overwrite: Iterable[str] = (), validate_only: bool = False, request_id: str = ""
+        self,
+        xml: str,
+        *,
+        overwrite: Iterable[str] = (),
+        force: bool = False,
+        validate_only: bool = False,
+        request_id: str = "",
     ) -> device_service_pb2.CreateDeviceResponse:
         """The device that the document describes, made unless it is there, and how."""
         request = device_service_pb2.CreateDeviceRequest(
-            xml=xml, overwrite=overwrite, validate_only=validate_only, request_id=request_id
+            xml=xml, overwrite=overwrite, force=force, validate_only=validate_only, request_id=request_id
         )
         return self._call(self._devices.CreateDevice, request)
 
@@ -140,10 +146,10 @@ class Client:
         return self._call(self._devices.UndefineDevice, request)
 
     def start_device(
-        self, name: str, *, validate_only: bool = False
+        self, name: str, *, force: bool = False, validate_only: bool = False
     ) -> device_service_pb2.StartDeviceResponse:
         """The device that was inactive, and how it was made."""
-        request = device_service_pb2.StartDeviceRequest(name=name, validate_only=validate_only)
+        request = device_service_pb2.StartDeviceRequest(name=name, force=force, validate_only=validate_only)
         return self._call(self._devices.StartDevice, request)
 
     def set_device_autostart(

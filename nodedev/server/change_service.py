@@ -24,7 +24,7 @@ from nodedev.changes.operations import Created, Destroyed, Operations, Outcome
 from nodedev.changes.pending import Requests, aside
 from nodedev.errors import AlreadyExistsError, InvalidError, NodedevError, NotFoundError, PreconditionError
 from nodedev.model import Device
-from nodedev.plan import Command, Consent, Ioctl, Message, Probe, Step
+from nodedev.plan import NOTHING_ALLOWED, Command, Consent, Examine, Ioctl, Message, Probe, Step
 from nodedev.proto import device_message
 from nodedev.server.boundary import UNARY_SECONDS
 from nodedev.server.engine import Engine
@@ -72,7 +72,7 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
         """Makes the device that a document describes."""
         self._engine.require_published()
         wish = wish_of(read_device(request.xml))
-        consent = Consent(overwrite=frozenset(request.overwrite))
+        consent = Consent(overwrite=frozenset(request.overwrite), force=request.force)
         until = _until(context)
 
         async def create() -> pb.CreateDeviceResponse:
@@ -146,7 +146,10 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
             device = self._engine.inventory.find(request.name)
             done = Created(device, (), existed=True)
         else:
-            done = await self._start(definition, validate_only=request.validate_only, until=_until(context))
+            consent = Consent(force=request.force)
+            done = await self._start(
+                definition, consent, validate_only=request.validate_only, until=_until(context)
+            )
         return self._filled(pb.StartDeviceResponse(existed=done.existed), done)
 
     async def SetDeviceAutostart(  # noqa: N802
@@ -177,7 +180,7 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
             if definition.autostart:
                 until = asyncio.get_running_loop().time() + UNARY_SECONDS
                 try:
-                    await self._start(definition, validate_only=False, until=until)
+                    await self._start(definition, NOTHING_ALLOWED, validate_only=False, until=until)
                 except NodedevError as error:
                     _log.warning("%s is not started: %s (%s)", definition.name, error.message, error.reason)
 
@@ -198,10 +201,12 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
     async def _waiting(self, name: str) -> Definition | None:
         return next((found for found in await self._all_inactive() if found.name == name), None)
 
-    async def _start(self, definition: Definition, *, validate_only: bool, until: float) -> Created:
+    async def _start(
+        self, definition: Definition, consent: Consent, *, validate_only: bool, until: float
+    ) -> Created:
         # Its name is what it is called while it is not there, and no wish for the device itself.
         wish = Wish(None, definition.wish.capability, definition.wish.changing)
-        return await self._operations.create(wish, Consent(), validate_only=validate_only, until=until)
+        return await self._operations.create(wish, consent, validate_only=validate_only, until=until)
 
     def _defined(self, name: str) -> Definition | None:
         """The definition of that name, or of the active device that the name is a handle of."""
@@ -265,7 +270,7 @@ def _steps(steps: Iterable[Step]) -> list[pb.Step]:
 
 def _step(step: Step) -> pb.Step:
     match step:
-        case Command(argv):
+        case Command(argv) | Examine(argv):
             return pb.Step(command=pb.Step.Command(arguments=argv))
         case Probe(argv, device):
             return pb.Step(probe=pb.Step.Probe(arguments=argv, device=device))

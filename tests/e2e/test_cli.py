@@ -118,7 +118,8 @@ def test_a_service_is_used_when_named(nodedev: Nodedev, served: Process) -> None
             1,
             (
                 "nodedev: no capability is called 'disc'; there are system, pci, usb, usb_device,"
-                " scsi_host, scsi_target, scsi, scsi_generic, storage, block, mpath, raid, loop, claim (FILTER_INVALID)\n"
+                " scsi_host, scsi_target, scsi, scsi_generic, storage, block, mpath, raid, loop, claim"
+                " (FILTER_INVALID)\n"
             ),
         ),
         (("list", "-o", "COLOUR"), 2, None),
