@@ -11,10 +11,11 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
+from nodedev.capabilities import kinds
 from nodedev.capabilities.claim import Claim
 from nodedev.changes import execute
 from nodedev.changes.definitions import Wish, changing_of
@@ -32,7 +33,7 @@ from nodedev.errors import (
 )
 from nodedev.facts.host import DeviceFacts, Host, Source
 from nodedev.inventory import Inventory, Snapshot
-from nodedev.model import Changing, Device, Site
+from nodedev.model import Capability, Changing, Device, Scene, Site
 from nodedev.plan import Consent, Plan, Step
 
 T = TypeVar("T")
@@ -88,6 +89,12 @@ class Operations:
     async def create(self, wish: Wish, consent: Consent, *, validate_only: bool, until: float) -> Created:
         """Makes the device that is wished for, or gives the one that is there."""
         self._require_live()
+        # While the same wish is being carried out, what is half made looks like another device.
+        identity = wish.changing.identity(wish.capability)
+        with self._locks.held((identity,) if identity else ()):
+            return await self._create(wish, consent, validate_only=validate_only, until=until)
+
+    async def _create(self, wish: Wish, consent: Consent, *, validate_only: bool, until: float) -> Created:
         changing = wish.changing
         ask = self._asking()
 
@@ -176,12 +183,13 @@ class Operations:
         path = device.sysfs_path or ""
         ran = await aside(lambda: execute.run(plan, device.name, lambda: self._release(path)))
         if not ran.detached:
-            return Destroyed(Outcome.DETACHING, self._named(path) or device, steps)
+            return Destroyed(Outcome.DETACHING, await self._renewed(self._named(path) or device), steps)
         await self._seen(lambda: self._gone(device), until, f"the end of {device.name}")
         if changing.grace_seconds:
-            grace = min(until, asyncio.get_running_loop().time() + changing.grace_seconds)
-            with suppress(DeadlineError):
-                again = await self._seen(lambda: self._named(device.name), grace, device.name)
+            # Only the end of it counts: while mdmon lets go of a volume, it shows once more, at rest.
+            await asyncio.sleep(min(until - asyncio.get_running_loop().time(), changing.grace_seconds))
+            again = self._named(device.name)
+            if again:
                 return Destroyed(Outcome.REAPPEARED, again, steps)
         return Destroyed(Outcome.DESTROYED, device, steps)
 
@@ -203,9 +211,30 @@ class Operations:
         path, generation = await aside(located)
         if ran.descriptor is not None:
             self._held[f"/sys{path}"] = ran.descriptor
-        device = await self._fresh(path, generation, until)
+        device = await self._renewed(await self._fresh(path, generation, until))
         self._let_go()
         return device
+
+    async def _renewed(self, device: Device) -> Device:
+        """The device with its capability read again, as LOOP_SET_STATUS64 and LOOP_CLR_FD send no event."""
+        ask = self._asking()
+
+        def read() -> Capability | None:
+            site = self._site(ask)
+            with suppress(NotFoundError):
+                facts = site.facts(device)
+                kind = next(kind for kind in kinds() if kind.changing and device.capability(kind.type))
+                if generation_of(facts) == device.generation:
+                    return kind.probe(facts, Scene(site.host, site.name_of))
+            return None
+
+        found = await aside(read)
+        known = self._named(device.name)
+        if known is None or found is None or known.generation != device.generation:
+            return device
+        capabilities = tuple(found if found.TYPE == each.TYPE else each for each in known.capabilities)
+        self._inventory.publish([replace(known, capabilities=capabilities)])
+        return self._inventory.find(device.name)
 
     async def present(self, wish: Wish) -> Device | None:
         """The device that a wish means, if the inventory has it."""

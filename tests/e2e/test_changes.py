@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
+import grpc
 import pytest
 
 from nodedev.capabilities import attributes
@@ -28,76 +26,20 @@ from nodedev.errors import (
     NodedevError,
     PermissionDeniedError,
     PreconditionError,
-    UnavailableError,
     UnimplementedError,
 )
 from nodedev.facts.host import Host
 from nodedev.facts.live import LiveSource
 from nodedev.model import Device, Site
 from nodedev.plan import Consent, Ioctl
-from nodedev.v1 import device_pb2
+from nodedev.v1 import capability_pb2, device_pb2, device_service_pb2_grpc
 from nodedev.v1 import device_service_pb2 as pb
+from tests.e2e.living import REAL, Live, document, living, loops_of, started
+from tests.e2e.services import READY_SECONDS
 
 Outcome = pb.DestroyDeviceResponse
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not Path("/dev/loop-control").exists(), reason="needs root and loop devices"
-    ),
-]
-
-SIZE = 4 << 20
-READY = " devices at revision "
-
-
-class Live:
-    """A service of this host, with folders of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.address = f"unix:{folder / 'nodedev.sock'}"
-        self.start()
-
-    def start(self) -> None:
-        """Starts the service, and returns when it has read the host."""
-        command = [sys.executable, "-m", "nodedev", "serve"]
-        self.process = subprocess.Popen(
-            [*command, "--runtime-dir", self.folder, "--state-dir", self.folder / "state"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr
-        for line in self.process.stderr:
-            if READY in line:
-                return
-        raise AssertionError("the service has not started")
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        """Ends the service."""
-        self.process.send_signal(number)
-        self.process.communicate(timeout=30)
-
-    def file(self, name: str, size: int = SIZE) -> Path:
-        """A backing file."""
-        path = self.folder / name
-        with path.open("wb") as file:
-            file.truncate(size)
-        return path
-
-
-@contextmanager
-def living() -> Iterator[Live]:
-    """A service; what loop devices of its files are left in the end are detached."""
-    folder = Path(tempfile.mkdtemp(prefix="nd-", dir="/tmp"))
-    live = Live(folder)
-    try:
-        yield live
-    finally:
-        live.stop()
-        for node in loops_of(folder):
-            subprocess.run(["losetup", "-d", node], check=False)
-        shutil.rmtree(folder)
+pytestmark = REAL
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +54,6 @@ def client(live: Live) -> Iterator[Client]:
     """A client of it."""
     with Client(live.address) as connected:
         yield connected
-
-
-def loops_of(folder: Path) -> dict[str, str]:
-    """The bound loop devices whose files are in the folder, as the kernel has them: nodes and files."""
-    found = {}
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):
-            text = path.read_text().rstrip("\n")
-            if text.startswith(f"{folder}/"):
-                found[f"/dev/{path.parent.parent.name}"] = text
-    return found
-
-
-def document(path: Path, more: str = "") -> str:
-    """The XML of a loop device."""
-    return f"<device><capability type='loop'><backing>{path}</backing>{more}</capability></device>"
 
 
 def attribute(device: device_pb2.Device, name: str) -> str:
@@ -166,6 +92,58 @@ def test_a_life(live: Live, client: Client) -> None:
     assert not loops_of(live.folder)
     assert name not in {device.name for device in client.list_devices().devices}
     assert client.destroy_device(name).outcome == Outcome.OUTCOME_ABSENT
+
+
+def loop_of(device: device_pb2.Device) -> capability_pb2.Loop:
+    """What is told of it as a loop device."""
+    return next(found.loop for found in device.capabilities if found.HasField("loop"))
+
+
+def test_what_is_answered_is_the_finished_device(live: Live, client: Client) -> None:
+    """The last step of making one sends no event, and still nobody is told of a device half made."""
+    xml = document(live.file("finished.img"), "<partition_scan>yes</partition_scan>")
+    for _ in range(20):
+        device = client.create_device(xml).device
+        for told in (device, client.get_device(device.name).device):
+            assert (loop_of(told).autoclear, loop_of(told).partition_scan) == (False, True)
+        client.destroy_device(device.name)
+
+
+def test_a_watch_sees_it(live: Live, client: Client) -> None:
+    """Created, defined, forgotten, destroyed: a watch tells each once and in order, of the right device."""
+    xml = document(live.file("watched.img"))
+    marker = document(live.file("marker.img"))
+    with grpc.insecure_channel(live.address) as channel:
+        wanted = pb.WatchDevicesRequest(filter=pb.DeviceFilter(capabilities=["loop"]))
+        stream = device_service_pb2_grpc.DeviceServiceStub(channel).WatchDevices(
+            wanted, timeout=READY_SECONDS
+        )
+        assert any(response.snapshot_complete for response in stream)
+        created = client.create_device(xml).device
+        client.define_device(xml)
+        client.undefine_device(created.name)
+        client.destroy_device(created.name)
+        # What comes after it has come says that nothing more is to come.
+        end = client.create_device(marker).device
+        client.destroy_device(end.name)
+        seen: list[pb.DeviceChange] = []
+        for response in stream:
+            seen += (change for change in response.changes)
+            if any(change.type == change.TYPE_REMOVED and change.device == end for change in seen):
+                break
+        stream.cancel()
+    mine = [change for change in seen if loop_of(change.device).backing.path == f"{live.folder}/watched.img"]
+    types = [change.type for change in mine]
+    kinds = pb.DeviceChange
+    assert (types[0], types[-1]) == (kinds.TYPE_ADDED, kinds.TYPE_REMOVED)
+    assert set(types[1:-1]) == {kinds.TYPE_CHANGED}
+    assert {(change.device.name, change.device.generation) for change in mine} == {
+        (created.name, created.generation)
+    }
+    assert mine[-1].device == created
+    persistent = [change.device.persistent for change in mine]
+    assert [state for state, _ in groupby(persistent)] == [False, True, False]
+    assert persistent.count(True) == 1
 
 
 def test_what_is_shown_is_what_is_run(live: Live, client: Client) -> None:
@@ -294,7 +272,9 @@ def test_an_open_device_stays(made: device_pb2.Device, client: Client) -> None:
         assert f"({os.getpid()})" in obstacle.message
         assert attribute(made, "loop/autoclear") == "0"
         assert client.get_device(made.name).device == made
-        assert client.destroy_device(made.name, lazy=True).outcome == Outcome.OUTCOME_DETACHING
+        detaching = client.destroy_device(made.name, lazy=True)
+        assert detaching.outcome == Outcome.OUTCOME_DETACHING
+        assert loop_of(detaching.device).autoclear
         assert Path(f"{made.sysfs_path}/loop").exists()
     assert not Path(f"{made.sysfs_path}/loop").exists()
 
@@ -410,13 +390,6 @@ def test_definitions(live: Live, client: Client) -> None:
     assert not list((live.folder / "state" / "devices").rglob("*.xml"))
 
 
-def started(client: Client, name: str) -> device_pb2.Device:
-    """The device, when the service's own start of it is over."""
-    while True:
-        with suppress(AbortedError):
-            return client.start_device(name).device
-
-
 def test_definitions_outlast_the_service() -> None:
     """Autostarted devices are there after a restart; a broken file is told of, and left alone."""
     with living() as live:
@@ -460,6 +433,8 @@ def test_who_may_not(live: Live, folder: Path) -> None:
 def test_fifty_clients(live: Live) -> None:
     """Fifty clients on the same and on different files: no wrong answer, nothing left."""
     paths = [live.file(f"crowd{number}.img") for number in range(10)]
+    # What its last step gives a device tells one that is still being made from one that is there.
+    more = dict.fromkeys(paths[::2], "<partition_scan>yes</partition_scan>")
     mistakes: list[str] = []
 
     def work(seed: int) -> None:
@@ -468,7 +443,7 @@ def test_fifty_clients(live: Live) -> None:
             for _ in range(6):
                 path = chooser.choice(paths)
                 try:
-                    done = client.create_device(document(path))
+                    done = client.create_device(document(path, more.get(path, "")))
                     if done.device.capabilities and str(path) not in {
                         found.loop.backing.path for found in done.device.capabilities
                     }:
@@ -487,61 +462,3 @@ def test_fifty_clients(live: Live) -> None:
         for node in loops_of(live.folder):
             client.destroy_device(node)
     assert not loops_of(live.folder)
-
-
-KILLS = int(os.environ.get("NODEDEV_KILLS", "10"))
-
-
-def change_until(stop: threading.Event, address: str, path: Path) -> None:
-    """Creates and destroys the file's device, until told to stop or the service is gone."""
-    with Client(address, call_seconds=10) as client:
-        while not stop.is_set():
-            try:
-                client.destroy_device(client.create_device(document(path)).device.name)
-            except UnavailableError:
-                return
-            except NodedevError:
-                continue
-
-
-def require_true_list(live: Live, left: dict[str, str]) -> None:
-    """What is listed of the folder's files is what the kernel has; and all of it can be destroyed."""
-    with Client(live.address) as client:
-        listed = {
-            device.devnode: found.loop.backing.path
-            for device in client.list_devices(pb.DeviceFilter(capabilities=["loop"])).devices
-            for found in device.capabilities
-            if found.HasField("loop") and found.loop.backing.path.startswith(f"{live.folder}/")
-        }
-        assert listed == left
-        for node in left:
-            client.destroy_device(node)
-    assert not loops_of(live.folder)
-
-
-def test_a_killed_service_leaves_no_orphan() -> None:
-    """After SIGKILL at any moment a device is whole or not there, and the list is true."""
-    chooser = random.Random(1)
-    with living() as live:
-        paths = [live.file(f"kill{number}.img") for number in range(4)]
-        for _ in range(KILLS):
-            stop = threading.Event()
-            threads = [
-                threading.Thread(target=change_until, args=(stop, live.address, path)) for path in paths
-            ]
-            for thread in threads:
-                thread.start()
-            threading.Event().wait(chooser.uniform(0, 0.3))
-            live.process.kill()
-            stop.set()
-            for thread in threads:
-                thread.join()
-            live.process.communicate()
-            # One device at most of each file, complete: no autoclear left that was not asked for.
-            left = loops_of(live.folder)
-            assert len(set(left.values())) == len(left)
-            for node in left:
-                flag = Path(f"/sys/block/{Path(node).name}/loop/autoclear")
-                assert flag.read_text().strip() == "0"
-            live.start()
-            require_true_list(live, left)

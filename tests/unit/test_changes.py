@@ -32,9 +32,7 @@ from nodedev.errors import (
     DeadlineError,
     InvalidError,
     NodedevError,
-    NotFoundError,
     PreconditionError,
-    UnimplementedError,
 )
 from nodedev.facts.host import Host
 from nodedev.facts.recorded import RecordedSource
@@ -147,32 +145,6 @@ def test_every_claimed_device_is_refused(host: str) -> None:
 def claim_types(types: set[str]) -> set[str]:
     """The proto's words for claims."""
     return {f"TYPE_{type_.upper().replace('-', '_')}" for type_ in types}
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_no_plan_takes_away_what_is_in_use(data: st.DataObject) -> None:
-    """A plan to destroy a device is refused for everything but its contents, however it is forced."""
-    host = data.draw(st.sampled_from(HOSTS))
-    changeable = [device for device in site(host).devices.values() if changing_of(device)]
-    if not changeable:
-        return
-    device = data.draw(st.sampled_from(changeable))
-    changed = changing_of(device)
-    assert changed
-    try:
-        plan = changed[1].destroy(device, site(host), Consent(force=data.draw(st.booleans())))
-    except (PreconditionError, UnimplementedError, NotFoundError):
-        return
-    # kpartx partitions go with their map, if nobody uses them.
-    left = claims(device) - CONTENTS - {"multipath", "not-ready"}
-    partitions = [
-        site(host).devices[relation.device]
-        for relation in device.holders
-        if relation.kind in ("dm", "partition")
-    ]
-    assert not left or (left == {"held"} and all(not claims(part) - CONTENTS for part in partitions))
-    assert plan.steps
 
 
 def free(host: str) -> list[Device]:
