@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from .guest import Completed, Guest
+from .changing import Host, array_xml, changing, in_use, map_xml, volume_xml
+from .guest import Guest
 
 pytestmark = pytest.mark.lab
 
-# Each call starts Python under emulation.
-CALL_SECONDS = 180.0
 IDLE_MAP = "36001405000000026e6f6465646576000"
 DISKS = ("loop60", "loop61", "loop62", "loop63")
 SIGNATURES = {
@@ -30,77 +25,11 @@ SIGNATURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The guest with a running service."""
-
-    guest: Guest
-
-    def run(self, command: str, *, check: bool = True) -> Completed:
-        """A shell command in the guest."""
-        return self.guest.run(command, timeout=CALL_SECONDS, check=check)
-
-    def create(self, xml: str, *options: str) -> str:
-        """The name of the device that was made."""
-        return self.run(f"nodedev create - {' '.join(options)} <<'END'\n{xml}\nEND").stdout.strip()
-
-    def refused(self, command: str) -> str:
-        """What the program says when it refuses."""
-        done = self.run(command, check=False)
-        assert done.returncode == 1, done
-        return done.stderr
-
-    def names(self, *options: str) -> set[str]:
-        """The names of a list."""
-        return set(self.run(f"nodedev list -n -o NAME {' '.join(options)}").stdout.split())
-
-    def info(self, handle: str) -> Any:  # noqa: ANN401  JSON
-        """A device as JSON."""
-        return json.loads(self.run(f"nodedev info {handle} --json").stdout)["device"]
-
-    def digest(self, node: str) -> str:
-        """A checksum over a whole device."""
-        return self.run(f"sha256sum < {node}").stdout
-
-
 @pytest.fixture(scope="module")
 def host(nodedev_guest: Guest) -> Iterator[Host]:
     """The guest, its service started, with four empty disks, which are gone in the end."""
-    found = Host(nodedev_guest)
-    found.run(
-        "systemd-run --quiet --unit=nodedev-changes -p Type=notify /usr/local/bin/nodedev serve"
-        " --state-dir /run/nodedev-state"
-    )
-    for disk in DISKS:
-        found.run(f"truncate -s 48M /srv/{disk}.img; losetup /dev/{disk} /srv/{disk}.img")
-    yield found
-    found.run("systemctl stop nodedev-changes; rm -rf /run/nodedev-state", check=False)
-    for disk in DISKS:
-        found.run(f"losetup -d /dev/{disk}; rm /srv/{disk}.img", check=False)
-
-
-@contextmanager
-def in_use(host: Host, begin: str, end: str) -> Iterator[None]:
-    """A device in some use, for as long as the block runs."""
-    host.run(begin)
-    try:
-        yield
-    finally:
-        host.run(end)
-
-
-def array_xml(name: str, level: str, *disks: str, more: str = "") -> str:
-    """A new array of loop devices."""
-    members = "".join(f"<member><device>loop_{disk}</device></member>" for disk in disks)
-    return (
-        f"<device><capability type='raid'><name>{name}</name><level>{level}</level>{more}{members}"
-        "</capability></device>"
-    )
-
-
-def map_xml(wwid: str) -> str:
-    """The map of a WWID."""
-    return f"<device><capability type='mpath'><wwid>{wwid}</wwid></capability></device>"
+    with changing(nodedev_guest, DISKS) as found:
+        yield found
 
 
 def test_a_map(host: Host) -> None:
@@ -158,7 +87,8 @@ def test_an_array(host: Host) -> None:
     assert host.run(f"nodedev destroy {name}").stdout == f"{name} destroyed\n"
     assert name in host.names("--inactive")
     plan = host.run(f"nodedev start {name} --dry-run").stdout
-    assert plan.startswith("mdadm --assemble /dev/md/changes --uuid=")
+    assert [line.rpartition("/dev/md/")[0] for line in plan.splitlines()] == ["", "mdadm --assemble "]
+    assert plan.startswith(f"mdadm --examine /dev/{DISKS[0]}")
     assert host.run(f"nodedev start {name}").stdout.strip() == name
     assert host.digest(host.info(name)["devnode"]) == data
     host.run(f"nodedev destroy {name}")
@@ -197,10 +127,8 @@ def test_a_volume(host: Host) -> None:
     name = host.info("vg0-mir")["name"]
     assert host.run(f"nodedev destroy {name}").stdout == f"{name} destroyed\n"
     assert "-a-" not in host.run("lvs --noheadings -o lv_attr vg0/mir").stdout
-    volume = "<implementation>dm</implementation><name>vg0/mir</name>"
-    xml = f"<device><capability type='raid'>{volume}</capability></device>"
-    assert host.create(xml) == name
-    assert host.create(xml) == name
+    assert host.create(volume_xml("vg0/mir")) == name
+    assert host.create(volume_xml("vg0/mir")) == name
     assert host.digest("/dev/vg0/mir") == data
 
 
