@@ -43,7 +43,8 @@ _LEAST = {
     "container": 1,
 }
 _POLICIES = {"bitmap": "--bitmap=internal", "resync": "--consistency-policy=resync"}
-_EXTERNAL = ("ddf", "imsm")
+# An IMSM container has no UUID before its first volume, so that it could not be known again.
+_EXTERNAL = ("ddf",)
 _METADATA = ("0.90", "1.0", "1.1", "1.2", *_EXTERNAL)
 _LAYOUT = re.compile(r"(near|far|offset)=(\d+)")
 _WORD = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
@@ -199,7 +200,7 @@ def _checked(raid: Raid) -> str:
         (not NAME.fullmatch(raid.name or ""), "the array needs a name: letters, digits, ._-, at most 32"),
         (bool(raid.uuid) and not md.canonical_uuid(raid.uuid or ""), f"{raid.uuid} is no UUID"),
         (
-            raid.metadata not in (None, *_METADATA),
+            not raid.container and raid.metadata not in (None, *_METADATA),
             f"the metadata is to be one of {', '.join(_METADATA)}",
         ),
         ((level == "container") != external, f"a container has metadata {' or '.join(_EXTERNAL)}"),

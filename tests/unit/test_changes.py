@@ -197,6 +197,7 @@ def test_a_new_array() -> None:
         {"name": "-x"},
         {"metadata": "2.0"},
         {"metadata": "ddf"},
+        {"metadata": "imsm", "level": "container"},
         {"layout": "--force"},
         {"consistency_policy": "none; true"},
         {"chunk_bytes": 1000},
