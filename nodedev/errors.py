@@ -117,7 +117,12 @@ class UnimplementedError(NodedevError):
 
 
 class UnavailableError(NodedevError):
-    """Not now: starting, stopping, or the service is not there."""
+    """Not now: starting, stopping, or the service is not there.
+
+    `RETRY_SECONDS` is after how long a service that is starting asks to be called again.
+    """
+
+    RETRY_SECONDS = 1
 
     status = "UNAVAILABLE"
     reason = "STARTING"

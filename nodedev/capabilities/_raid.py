@@ -82,6 +82,11 @@ class Raid(Capability):
     container: str | None = None
     volumes: Annotated[tuple[Volume, ...], Element("volume")] = ()
 
+    @property
+    def level_name(self) -> str | None:
+        """The level as mdadm calls it: raid5, whether it was given so or as 5."""
+        return f"raid{self.level}" if self.level and self.level.isdecimal() else self.level
+
     def handles(self) -> tuple[str, ...]:
         """The UUID, an md one as mdadm and as the kernel spell it, and the name."""
         dashed = md.dashed_uuid(self.uuid) if self.uuid else None

@@ -189,8 +189,7 @@ def _raid(wanted: Capability) -> Raid:
 
 def _checked(raid: Raid) -> str:
     """The level as mdadm calls it, of a wish that could be carried out somewhere."""
-    level = raid.level or ""
-    level = f"raid{level}" if level.isdecimal() else level
+    level = raid.level_name or ""
     active = sum(member.role != "spare" for member in raid.members)
     roles = {member.role for member in raid.members}
     external = raid.metadata in _EXTERNAL and not raid.container

@@ -36,10 +36,9 @@ def create(raid: Raid, site: Site) -> Plan:
     for device in site.devices.values():
         found = device.capability(Raid.TYPE)
         if isinstance(found, Raid) and same(raid, found):
-            level = f"raid{raid.level}" if (raid.level or "").isdecimal() else raid.level
             pairs = {
                 "name": (_dm_name(raid.name) if raid.name else None, found.name),
-                "level": (level, found.level),
+                "level": (raid.level_name, found.level),
                 "metadata": (raid.metadata, found.metadata),
                 "chunk": (raid.chunk_bytes, found.chunk_bytes),
                 "layout": (raid.layout, found.layout),

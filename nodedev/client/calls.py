@@ -20,7 +20,6 @@ from nodedev.v1 import (
 )
 
 CALL_SECONDS = 30.0
-STARTING_RETRY_SECONDS = 1
 LIST_RESTARTS = 5
 
 
@@ -261,6 +260,6 @@ class Client:
             except grpc.RpcError as failure:
                 error = error_of(cast("grpc.Call", failure), self.address)  # what a unary call raises is both
                 starting = error.reason == UnavailableError.reason
-                if not starting or time.monotonic() + STARTING_RETRY_SECONDS > end:
+                if not starting or time.monotonic() + UnavailableError.RETRY_SECONDS > end:
                     raise error from failure
-            time.sleep(STARTING_RETRY_SECONDS)
+            time.sleep(UnavailableError.RETRY_SECONDS)

@@ -16,7 +16,6 @@ from google.rpc.status_pb2 import Status
 from nodedev.errors import NodedevError, Obstacle, UnavailableError, Violation
 
 DOMAIN = "nodedev"
-STARTING_RETRY_SECONDS = 1
 
 # A status travels in trailers, for which gRPC allows 8 KiB in all, text percent-encoded and
 # details in base64.
@@ -39,7 +38,7 @@ def to_status(error: NodedevError) -> Status:
         details.append(_precondition_failure(error.obstacles))
     if isinstance(error, UnavailableError) and error.reason == UnavailableError.reason:
         retry = RetryInfo()
-        retry.retry_delay.FromSeconds(STARTING_RETRY_SECONDS)
+        retry.retry_delay.FromSeconds(UnavailableError.RETRY_SECONDS)
         details.append(retry)
     code, _ = grpc.StatusCode[error.status].value
     return Status(code=code, message=_short(error.message), details=[_packed(detail) for detail in details])
