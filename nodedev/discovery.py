@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from posixpath import dirname
+
+from msgspec import Struct
 
 from nodedev.capabilities import kinds_of
 from nodedev.facts.host import DeviceFacts, Host, Note
@@ -26,16 +27,14 @@ _UNNAMEABLE = re.compile(r"[^A-Za-z0-9]")
 _BACKING = "backing"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What a pass found: devices as they are now, and the names of those that are gone."""
 
     devices: tuple[Device, ...]
     removed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
+class _Draft(Struct, frozen=True):
     facts: DeviceFacts
     name: str
     parent: str | None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+
+class Violation(Struct, frozen=True):
     """One place in a request that is wrong: a line of XML, or a field of a message."""
 
     field: str
@@ -15,8 +15,7 @@ class Violation:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(Struct, frozen=True):
     """One thing about the host that forbids a change: a claim's type, the device it is on, and a sentence."""
 
     type: str

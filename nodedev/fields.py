@@ -8,46 +8,44 @@ A field without a mark is a child element of its own name. The marks, given with
     Sub("removable")      a nested <capability type='removable'>
 
 Booleans read yes and no; `Element(tag, words=("0", "1"))` for libvirt's digits. A tuple repeats
-its element, None leaves it out, a dataclass nests.
+its element, None leaves it out, a struct nests.
 """
 
 from __future__ import annotations
 
 import re
 import types
-from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 Words = tuple[str, str]
 YES_NO: Words = ("no", "yes")
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(Struct, frozen=True):
     """An XML attribute, named as the field unless `name` says otherwise."""
 
     name: str | None = None
     words: Words = YES_NO
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(Struct, frozen=True):
     """A child element, named as the field unless `name` says otherwise."""
 
     name: str | None = None
     words: Words = YES_NO
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """The text of the element itself."""
 
     words: Words = YES_NO
 
 
-@dataclass(frozen=True, slots=True)
-class Sub:
+class Sub(Struct, frozen=True):
     """A nested capability element of that type."""
 
     type: str
@@ -57,8 +55,7 @@ Mark = Attribute | Element | Text | Sub
 Place = Literal["attribute", "element", "text", "sub"]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One field's declaration, resolved: where it stands, its XML name, and its Python type.
 
     `required` fields have no default; `optional` ones may be None.
@@ -75,18 +72,14 @@ class Field:
 
     @property
     def nested(self) -> bool:
-        """Whether the value is a dataclass of its own."""
-        return is_dataclass(self.type)
+        """Whether the value is a struct of its own."""
+        return issubclass(self.type, Struct)
 
 
 @cache
-def shape(cls: type) -> tuple[Field, ...]:
-    """The declarations of a dataclass's fields, in XML order."""
-    hints = get_type_hints(cls, include_extras=True)
-    return tuple(
-        _resolve(item.name, hints[item.name], item.default is MISSING and item.default_factory is MISSING)
-        for item in fields(cls)
-    )
+def shape(cls: type[Struct]) -> tuple[Field, ...]:
+    """The declarations of a struct's fields, in XML order."""
+    return tuple(_resolve(item.name, item.type, item.required) for item in fields(cls))
 
 
 def _resolve(name: str, hint: Any, required: bool) -> Field:  # noqa: ANN401  a type form has no type

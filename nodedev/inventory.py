@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from posixpath import basename
+
+from msgspec import Struct
 
 from nodedev.errors import NotFoundError, OutOfRangeError, PreconditionError
 from nodedev.facts.dm_text import unmangled
@@ -29,8 +30,7 @@ class ChangeKind(Enum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One device's change; `device` as it is now, or as it was when it was removed."""
 
     kind: ChangeKind
@@ -38,8 +38,7 @@ class Change:
     previous: Device | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """What one revision changed; `resync` marks one that made good for lost events."""
 
     revision: int
@@ -47,8 +46,7 @@ class Batch:
     resync: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """All devices at one revision, in the order of their names."""
 
     revision: int

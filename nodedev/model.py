@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct, field
 
 from nodedev.errors import NotFoundError
 from nodedev.facts.host import DeviceFacts, Host, Note
@@ -13,13 +14,12 @@ from nodedev.plan import Consent, Plan
 COMPUTER = "computer"
 
 
-class Capability:
-    """What a device can be or do; a frozen dataclass for each type, fields in XML order.
+class Capability(Struct, frozen=True):
+    """What a device can be or do; a frozen struct for each type, fields in XML order.
 
     `TYPE` is the XML's `<capability type=...>` and the name in the proto's oneof.
     """
 
-    __slots__ = ()
     TYPE: ClassVar[str]
 
     def handles(self) -> tuple[str, ...]:
@@ -27,8 +27,7 @@ class Capability:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(Struct, frozen=True):
     """A device at the other end of a relation, and how it is used.
 
     Kinds: path (of a map), member (of an array), container (an array's), backing (of a loop
@@ -39,8 +38,7 @@ class Relation:
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One host device. `sysfs_path` is the whole path below /, None for the root.
 
     `device_number` is a block device's "MAJOR:MINOR".
@@ -73,8 +71,7 @@ class Device:
 Earlier = Callable[[DeviceFacts], Iterable[tuple[str, Device]]]
 
 
-@dataclass(slots=True)
-class Scene:
+class Scene(Struct):
     """What a probe may ask: the host as this pass reads it, and how devices are named.
 
     `earlier`, in a pass that reads only some devices, gives what earlier ones found built on a device,
@@ -91,8 +88,7 @@ class Scene:
         self.notes.append(Note(source, message))
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(Struct, frozen=True):
     """What a planner may ask: the devices as they are known, and the host as it is now.
 
     `find` takes any handle and raises NotFoundError. `kernel` is the version of the kernel, (6, 1).
@@ -117,8 +113,7 @@ Creating = Callable[[Capability, Site, Consent], Plan]
 Destroying = Callable[[Device, Site, Consent], Plan]
 
 
-@dataclass(frozen=True, slots=True)
-class Changing:
+class Changing(Struct, frozen=True):
     """How devices of a capability are made and unmade.
 
     `create` plans what a document asks for, `destroy` the end of a device. `same` tells whether a
@@ -142,8 +137,7 @@ Naming = Callable[[DeviceFacts, Host], str | None]
 Relating = Callable[[DeviceFacts, Host], Iterable[tuple[str, DeviceFacts]]]
 
 
-@dataclass(frozen=True, slots=True)
-class CapabilityKind:
+class CapabilityKind(Struct, frozen=True):
     """A capability as it is registered: how it is read, and what of sysfs it needs for that.
 
     `attributes` names the sysfs files by subsystem; `*` matches within one path component

@@ -6,7 +6,8 @@ A plan is what `validate_only` shows and what is then run, step by step, as it s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 COMMAND_SECONDS = 60.0
 
@@ -14,16 +15,14 @@ COMMAND_SECONDS = 60.0
 FREE_NODE = "/dev/loopN"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A program with its arguments; no shell has a part in it."""
 
     argv: tuple[str, ...]
     deadline_seconds: float = COMMAND_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """A program that looks for signatures on `device`, and must find none for the plan to go on."""
 
     argv: tuple[str, ...]
@@ -31,8 +30,7 @@ class Probe:
     deadline_seconds: float = COMMAND_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Examine:
+class Examine(Struct, frozen=True):
     """A program that only reads; `judge` raises where what it prints rules the plan out."""
 
     argv: tuple[str, ...]
@@ -40,8 +38,7 @@ class Examine:
     deadline_seconds: float = COMMAND_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Ioctl:
+class Ioctl(Struct, frozen=True):
     """An ioctl(2) by the kernel's name, on a node, with the arguments that matter."""
 
     request: str
@@ -53,8 +50,7 @@ class Ioctl:
         return dict(self.arguments).get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A command over multipathd's socket.
 
     Its answer to one that is not `conclusive` may be "fail" though all was done: what counts then is
@@ -68,16 +64,14 @@ class Message:
 Step = Command | Probe | Examine | Ioctl | Message
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A node that a step names, and the "MAJOR:MINOR" it must still have when the steps are run."""
 
     path: str
     device_number: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The steps in their order.
 
     `locks` names what no other change may touch meanwhile: devices, or a backing file. `existing`
@@ -93,8 +87,7 @@ class Plan:
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
+class Consent(Struct, frozen=True):
     """What the caller has said may happen.
 
     `overwrite` names devices whose signatures may be lost; `lazy` lets a loop device go with its

@@ -1,7 +1,7 @@
 """Devices as protobuf messages and back, field by field of the same name.
 
 Both ways follow `nodedev.fields.shape` and the message's descriptor; what can be known of a pair of
-dataclass and message is worked out once. None leaves a field unset. A word of an enum is the value's
+struct and message is worked out once. None leaves a field unset. A word of an enum is the value's
 name without the enum's prefix: "not-ready" is TYPE_NOT_READY, an unknown word TYPE_UNSPECIFIED.
 """
 
@@ -66,7 +66,7 @@ def note(value: Note) -> device_pb2.Note:
 
 
 def filled(value: object, message: M) -> M:
-    """The message with the fields of the same names of a dataclass in it, which must all be there."""
+    """The message with the fields of the same names of a struct in it, which must all be there."""
     cls: type = type(value)
     _filler(cls, message.DESCRIPTOR)(value, message)
     return message

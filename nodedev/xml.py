@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, TypeVar, cast
 
 from lxml import etree
+from msgspec import Struct
 
 from nodedev import schemas
 from nodedev.capabilities import kinds
@@ -153,8 +153,7 @@ def _child_writer(field: Field, depth: int) -> Emit:
     return lambda value, out: out.append(f"{before}{spell(value)}{after}")
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """What a device document asks for: which device, and what it is to be."""
 
     name: str | None
@@ -162,19 +161,16 @@ class Document:
     capabilities: tuple[Capability, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Devnode:
+class _Devnode(Struct, frozen=True):
     type: Annotated[str, Attribute()]
     path: Annotated[str, Text()] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Driver:
+class _Driver(Struct, frozen=True):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(Struct, frozen=True):
     """A device element but for its capabilities."""
 
     name: str | None = None
@@ -199,7 +195,7 @@ def read_device(xml: bytes | str) -> Document:
 
 
 def read_element(cls: type[T], xml: bytes | str, tag: str) -> T:
-    """A document as an instance of a dataclass that declares its fields; XmlError with all that is wrong."""
+    """A document as an instance of a struct that declares its fields; XmlError with all that is wrong."""
     root = schemas.parse(xml)
     reading = _Reading()
     if root.tag != tag:
@@ -245,7 +241,7 @@ def _capabilities(root: etree._Element) -> list[etree._Element]:
 
 
 class _Reading:
-    """Reads elements into dataclasses by their shapes, and collects what is wrong with them."""
+    """Reads elements into structs by their shapes, and collects what is wrong with them."""
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
@@ -294,7 +290,7 @@ class _Reading:
     def instance(
         self, cls: type, element: etree._Element, children: Sequence[etree._Element]
     ) -> object | None:
-        """An instance of the dataclass; None once anything has been rejected."""
+        """An instance of the struct; None once anything has been rejected."""
         found: dict[Field, list[object]] = {}
         self._read_attributes(cls, element, found)
         self._read_text(cls, element, found)

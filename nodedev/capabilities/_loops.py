@@ -7,8 +7,9 @@ reads only some devices can do that too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.fields import Attribute, Element, Text
@@ -18,8 +19,7 @@ from nodedev.model import Capability, Device
 _GAP = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Backing:
+class Backing(Struct, frozen=True):
     """The file behind a loop device, as seen from this mount namespace."""
 
     device: Annotated[str | None, Attribute()] = None
@@ -28,8 +28,7 @@ class Backing:
     path: Annotated[str | None, Text()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Loop(Capability):
+class Loop(Capability, frozen=True):
     """A file as a block device."""
 
     TYPE = "loop"

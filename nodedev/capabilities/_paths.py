@@ -7,8 +7,9 @@ Three judge a path, and each word is shown as it was given: the kernel (`state`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.capabilities._transport import Address, Ends, Transport
 from nodedev.fields import Attribute, Element
@@ -23,8 +24,7 @@ _DEVICE_STATES_UP = frozenset({"running", "live"})
 _UNDECIDED = frozenset({None, "undef", "unknown", "i/o pending"})
 
 
-@dataclass(frozen=True, slots=True)
-class Redundancy:
+class Redundancy(Struct, frozen=True):
     """How many paths are usable, and through how many distinct adapters and target ports they run."""
 
     usable_paths: Annotated[int, Attribute()]
@@ -32,8 +32,7 @@ class Redundancy:
     target_ports: Annotated[int | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(Struct, frozen=True):
     """One path. `ana_state` is the NVMe word, or the SCSI disk's access_state.
 
     One without `device` is still in the kernel's table, but its disk has left sysfs.
@@ -52,8 +51,7 @@ class Path:
     transport: Transport | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Paths that are used alike; without `number` those of which neither kernel nor multipathd tells."""
 
     number: Annotated[int | None, Attribute()] = None
@@ -63,8 +61,7 @@ class Group:
     paths: Annotated[tuple[Path, ...], Element("path")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Mpath(Capability):
+class Mpath(Capability, frozen=True):
     """One disk over several paths."""
 
     TYPE = "mpath"
@@ -121,8 +118,7 @@ def health_of(paths: Sequence[bool | None]) -> str | None:
     return None if None in paths else "optimal"
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """A path with what is derived from it."""
 
     path: Path

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.facts import md
 from nodedev.fields import Attribute, Element
 from nodedev.model import Capability
 
 
-@dataclass(frozen=True, slots=True)
-class Devices:
+class Devices(Struct, frozen=True):
     """How many devices the array has, and how many of each sort.
 
     `total` are the slots; `active` those of them in sync; `missing` those that no working device
@@ -26,8 +26,7 @@ class Devices:
     missing: Annotated[int | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sync:
+class Sync(Struct, frozen=True):
     """What keeps the copies or the parity right; how far only while it runs.
 
     `mismatches` are in 512-byte sectors.
@@ -40,8 +39,7 @@ class Sync:
     mismatches: Annotated[int | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One device of the array; the state is the kernel's words for it."""
 
     slot: Annotated[int | None, Attribute()] = None
@@ -52,16 +50,14 @@ class Member:
     block: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Struct, frozen=True):
     """An array that lies in a container."""
 
     device: str | None = None
     block: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Raid(Capability):
+class Raid(Capability, frozen=True):
     """A RAID array, or a container of arrays with external metadata."""
 
     TYPE = "raid"

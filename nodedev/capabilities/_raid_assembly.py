@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.capabilities import _raid_examine
 from nodedev.capabilities._obstacles import (
@@ -32,8 +33,7 @@ _EXTERNAL = ("ddf_raid_member", "isw_raid_member")
 _AT_REST = (None, "clear", "inactive")
 
 
-@dataclass(frozen=True, slots=True)
-class _Carrier:
+class _Carrier(Struct, frozen=True):
     """A device with a superblock; `array` has it though it does not run, and would have to let it go."""
 
     device: Device

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.capabilities import _dm
 from nodedev.capabilities._raid_health import Evidence
@@ -42,8 +43,7 @@ _LAYOUTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """One slot: the data device's number, None for a missing one, and the kernel's letter for it."""
 
     slot: int | None
@@ -52,8 +52,7 @@ class Leg:
     role: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DmArray:
+class DmArray(Struct, frozen=True):
     """What table and status say of an array; `notes` is what they do not."""
 
     level: str | None

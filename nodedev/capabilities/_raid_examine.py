@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.capabilities._raid_health import Evidence, data_lost
 from nodedev.errors import PreconditionError
@@ -24,8 +25,7 @@ _BRIEF = re.compile(r"^ARRAY .*?(?:\bcontainer=(\S+) .*)?\bUUID=(\S+)", re.MULTI
 _EVENTS_BEHIND = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Superblock:
+class Superblock(Struct, frozen=True):
     """One member's; `slot` is None for a spare, `required` how many members the array had at the end."""
 
     uuid: str

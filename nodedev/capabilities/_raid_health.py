@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from nodedev.facts.md import Copies
 
@@ -10,8 +10,7 @@ from nodedev.facts.md import Copies
 _SPARABLE = {"raid0": 0, "linear": 0, "faulty": 0, "raid4": 1, "raid5": 1, "raid6": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What health is told from; None is not known.
 
     `unusable` are the slots whose data is gone or not there yet, `degraded` the count of slots

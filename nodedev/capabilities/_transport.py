@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.fields import Attribute
@@ -41,8 +42,7 @@ _INT64_MAX = 2**63 - 1
 _UNSET = frozenset({"(null)", "<NULL>", "[default]", "default"})
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where a path stands on this host; SCSI fields for a SCSI disk, NVMe ones for a namespace."""
 
     type: Annotated[str, Attribute()]
@@ -54,8 +54,7 @@ class Address:
     namespace: Annotated[int | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Transport:
+class Transport(Struct, frozen=True):
     """How a path reaches the storage; what the transport does not have is None."""
 
     type: Annotated[str, Attribute()]
@@ -71,8 +70,7 @@ class Transport:
     state: Annotated[str | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(Struct, frozen=True):
     """The two ends of a path, in words that are equal where the end is the same one."""
 
     adapter: str | None

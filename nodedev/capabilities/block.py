@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from posixpath import basename, dirname
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.capabilities import _dm, _loops, storage
 from nodedev.facts.host import DeviceFacts, Host
@@ -55,8 +56,7 @@ _ESCAPED_BYTE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _LINEAR = re.compile(r"\S+ (\d+)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(Struct, frozen=True):
     """Where a partition stands on its disk, and what the partition table says of it."""
 
     number: Annotated[int, Attribute()]
@@ -66,8 +66,7 @@ class Partition:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMapper:
+class DeviceMapper(Struct, frozen=True):
     """A device-mapper device; `targets` are the distinct types in its table."""
 
     name: str | None = None
@@ -77,8 +76,7 @@ class DeviceMapper:
     targets: Annotated[tuple[str, ...], Element("target")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Nvme:
+class Nvme(Struct, frozen=True):
     """How a hidden path reaches its namespace."""
 
     controller: str | None = None
@@ -86,8 +84,7 @@ class Nvme:
     ana_state: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Block(Capability):
+class Block(Capability, frozen=True):
     """A block device that libvirt does not know as storage."""
 
     TYPE = "block"

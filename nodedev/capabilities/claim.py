@@ -30,9 +30,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from posixpath import dirname
 from typing import Annotated, TypeVar
+
+from msgspec import Struct
 
 from nodedev.capabilities import _dm, _loops
 from nodedev.capabilities._nvme import head_of
@@ -64,8 +65,7 @@ _KEEP_OFF = "DM_UDEV_DISABLE_OTHER_RULES_FLAG"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """One reason; `device` is who holds it, or what above it is in use, none for the device itself."""
 
     type: Annotated[str, Attribute()]
@@ -74,8 +74,7 @@ class Reason:
     what: Annotated[str | None, Text()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim(Capability):
+class Claim(Capability, frozen=True):
     """The reasons, in the order of TYPES; a device without any has no claim."""
 
     TYPE = "claim"
@@ -83,8 +82,7 @@ class Claim(Capability):
     reasons: Annotated[tuple[Reason, ...], Element("reason")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
+class _Use(Struct, frozen=True):
     """One thing built on a device; `device` is None where it could not be read."""
 
     type: str
@@ -92,8 +90,7 @@ class _Use:
     what: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
+class _Named(Struct, frozen=True):
     """What names its device by a path: under that path, and under the device number behind it."""
 
     mounts: Mapping[str, tuple[Mount, ...]]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from posixpath import dirname
+
+from msgspec import Struct
 
 from nodedev.capabilities import _dm, _mpath_change
 from nodedev.capabilities._nvme import HEAD, is_head
@@ -85,8 +86,7 @@ def probe(facts: DeviceFacts, scene: Scene) -> Mpath | None:
     return _head(facts, scene) if is_head(facts) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
+class _Word(Struct, frozen=True):
     """What is said of one path: by the kernel's status, or by multipathd in its place."""
 
     device_number: str
@@ -94,8 +94,7 @@ class _Word:
     failures: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(Struct, frozen=True):
     """One group before its paths are looked up."""
 
     number: int | None
@@ -105,8 +104,7 @@ class _Layout:
     words: tuple[_Word, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
+class _Table(Struct, frozen=True):
     """How a map is laid out, by the kernel or by multipathd's copy."""
 
     features: tuple[str, ...]

@@ -9,9 +9,10 @@ can stall a device; `mdev_types`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from posixpath import basename
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.facts.host import DeviceFacts
 from nodedev.fields import Attribute, Element, Sub, Text
@@ -25,16 +26,14 @@ _CARDBUS_BRIDGE = 0x0607
 _NO_LINK = (0, 0xFF)
 
 
-@dataclass(frozen=True, slots=True)
-class Id:
+class Id(Struct, frozen=True):
     """A vendor's or product's number, and its name where pci.ids knows one."""
 
     id: Annotated[str, Attribute()]
     name: Annotated[str | None, Text()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where a function is, each part in hexadecimal."""
 
     domain: Annotated[str, Attribute()]
@@ -43,43 +42,37 @@ class Address:
     function: Annotated[str, Attribute()]
 
 
-@dataclass(frozen=True, slots=True)
-class PhysicalFunction:
+class PhysicalFunction(Struct, frozen=True):
     """The function whose virtual one this is."""
 
     address: Address | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VirtualFunctions:
+class VirtualFunctions(Struct, frozen=True):
     """The virtual functions there are, and how many there can be."""
 
     max_count: Annotated[int | None, Attribute("maxCount")] = None
     addresses: Annotated[tuple[Address, ...], Element("address")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Bridge:
+class Bridge(Struct, frozen=True):
     """That other buses lie behind the function."""
 
 
-@dataclass(frozen=True, slots=True)
-class IommuGroup:
+class IommuGroup(Struct, frozen=True):
     """The functions that can only be given away together."""
 
     number: Annotated[int, Attribute()]
     addresses: Annotated[tuple[Address, ...], Element("address")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Numa:
+class Numa(Struct, frozen=True):
     """The memory node the function is near to."""
 
     node: Annotated[int, Attribute()]
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A PCI Express link: `cap` what it can do, `sta` what it does; speed in GT/s."""
 
     validity: Annotated[str, Attribute()]
@@ -87,15 +80,13 @@ class Link:
     width: Annotated[int | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class PciExpress:
+class PciExpress(Struct, frozen=True):
     """A PCI Express function; one that is part of the root complex has no link."""
 
     links: Annotated[tuple[Link, ...], Element("link")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Pci(Capability):
+class Pci(Capability, frozen=True):
     """A PCI function. `class_code` is base class, subclass and interface in hexadecimal."""
 
     TYPE = "pci"

@@ -6,7 +6,6 @@ Follows libvirt's udevProcessSCSIDevice; the type numbers are SPC's peripheral d
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from nodedev.facts.host import DeviceFacts
 from nodedev.model import Capability, CapabilityKind, Scene
@@ -27,8 +26,7 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Scsi(Capability):
+class Scsi(Capability, frozen=True):
     """A SCSI logical unit by its address."""
 
     TYPE = "scsi"

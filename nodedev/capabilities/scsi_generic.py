@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from nodedev.facts.host import DeviceFacts
 from nodedev.model import Capability, CapabilityKind, Scene
 
 
-@dataclass(frozen=True, slots=True)
-class ScsiGeneric(Capability):
+class ScsiGeneric(Capability, frozen=True):
     """A character device that passes SCSI commands through."""
 
     TYPE = "scsi_generic"

@@ -7,8 +7,9 @@ Follows libvirt's udevProcessSCSIHost and virNodeDeviceGetSCSIHostCaps. The devi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.fields import Sub
@@ -17,8 +18,7 @@ from nodedev.model import Capability, CapabilityKind, Scene
 _NAME = re.compile(r"host(\d+)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class FcHost:
+class FcHost(Struct, frozen=True):
     """The port's Fibre Channel names, hexadecimal without 0x."""
 
     wwnn: str | None = None
@@ -26,16 +26,14 @@ class FcHost:
     fabric_wwn: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VportOps:
+class VportOps(Struct, frozen=True):
     """How many NPIV ports the port can have, and has."""
 
     max_vports: int | None = None
     vports: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ScsiHost(Capability):
+class ScsiHost(Capability, frozen=True):
     """A SCSI host."""
 
     TYPE = "scsi_host"

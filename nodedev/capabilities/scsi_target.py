@@ -5,25 +5,24 @@ Follows libvirt's virNodeDeviceGetSCSITargetCaps: a target right below an rport 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from posixpath import basename, dirname
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.facts.host import DeviceFacts, Host
 from nodedev.fields import Sub
 from nodedev.model import Capability, CapabilityKind, Scene
 
 
-@dataclass(frozen=True, slots=True)
-class FcRemotePort:
+class FcRemotePort(Struct, frozen=True):
     """The storage's port; the name in hexadecimal with 0x, as libvirt prints it here."""
 
     rport: str
     wwpn: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ScsiTarget(Capability):
+class ScsiTarget(Capability, frozen=True):
     """A SCSI target."""
 
     TYPE = "scsi_target"

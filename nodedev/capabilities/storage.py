@@ -14,9 +14,10 @@ does not fit libvirt's grammar.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from posixpath import join, normpath
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.capabilities import _dm, _loops
 from nodedev.capabilities._libvirt import sysfs_string
@@ -40,8 +41,7 @@ _TYPES_BY_UDEV = {
 _STOPPED = (None, "clear", "inactive")
 
 
-@dataclass(frozen=True, slots=True)
-class Removable:
+class Removable(Struct, frozen=True):
     """A drive whose medium can be taken out, and the medium in it."""
 
     media_available: Annotated[bool | None, Element(words=("0", "1"))] = None
@@ -51,8 +51,7 @@ class Removable:
     num_blocks: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Storage(Capability):
+class Storage(Capability, frozen=True):
     """A disk. `num_blocks` counts logical blocks."""
 
     TYPE = "storage"

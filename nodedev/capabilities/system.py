@@ -6,7 +6,8 @@ Follows /sys/class/dmi/id (Linux' drivers/firmware/dmi-id.c) and libvirt's udevG
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.capabilities._libvirt import sysfs_string
 from nodedev.facts.host import DeviceFacts
@@ -19,8 +20,7 @@ NIL_UUID = "00000000-0000-0000-0000-000000000000"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
+class Hardware(Struct, frozen=True):
     """The product as its maker calls it."""
 
     vendor: str | None = None
@@ -29,8 +29,7 @@ class Hardware:
     uuid: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Firmware:
+class Firmware(Struct, frozen=True):
     """The BIOS or UEFI."""
 
     vendor: str | None = None
@@ -38,8 +37,7 @@ class Firmware:
     release_date: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class System(Capability):
+class System(Capability, frozen=True):
     """What SMBIOS tells of the machine; hardware and firmware are there even where it tells nothing."""
 
     TYPE = "system"

@@ -5,7 +5,6 @@ Follows Linux' Documentation/ABI/testing/sysfs-bus-usb and libvirt's udevProcess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from nodedev.facts.host import DeviceFacts
@@ -13,8 +12,7 @@ from nodedev.fields import Element
 from nodedev.model import Capability, CapabilityKind, Scene
 
 
-@dataclass(frozen=True, slots=True)
-class Usb(Capability):
+class Usb(Capability, frozen=True):
     """An interface; class, subclass and protocol as USB's list of class codes has them, 8 for storage."""
 
     TYPE = "usb"

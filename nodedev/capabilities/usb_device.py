@@ -5,24 +5,23 @@ Follows Linux' Documentation/ABI/testing/sysfs-bus-usb and libvirt's udevProcess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev.facts.host import DeviceFacts
 from nodedev.fields import Attribute, Text
 from nodedev.model import Capability, CapabilityKind, Scene
 
 
-@dataclass(frozen=True, slots=True)
-class UsbId:
+class UsbId(Struct, frozen=True):
     """A vendor's or product's number, and its name where usb.ids or the device tells one."""
 
     id: Annotated[str, Attribute()]
     name: Annotated[str | None, Text()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class UsbDevice(Capability):
+class UsbDevice(Capability, frozen=True):
     """A USB device."""
 
     TYPE = "usb_device"

@@ -13,8 +13,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodedev.capabilities import kinds
 from nodedev.errors import InvalidError, NodedevError, PreconditionError, UnimplementedError
@@ -29,8 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]{1,200}", re.ASCII)
 _LIMIT_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What of a document can be created, and how."""
 
     name: str | None
@@ -38,8 +38,7 @@ class Wish:
     changing: Changing
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Struct, frozen=True):
     """A wish that is kept under a name; `identity` is what is one with the active device's."""
 
     name: str

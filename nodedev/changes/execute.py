@@ -7,7 +7,8 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.changes import loop_ioctls, openers, runner
 from nodedev.errors import (
@@ -28,8 +29,7 @@ _CAP_SYS_ADMIN = 21
 _BUSY = re.compile(r"exclusive access|busy|in use|still open", re.IGNORECASE)
 
 
-@dataclass(slots=True)
-class Ran:
+class Ran(Struct):
     """What became of the steps: the `node` of a new loop device, `descriptor` if it is to stay open.
 
     `detached` is False for a loop device that waits for its last opener. `doubt` is what a step said

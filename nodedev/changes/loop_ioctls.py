@@ -10,7 +10,9 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodedev.errors import AbortedError, DeadlineError, InvalidError, PreconditionError
 from nodedev.plan import Ioctl
@@ -34,8 +36,7 @@ _LOCK_SECONDS = 10.0
 _LOCK_PAUSE_SECONDS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """What LOOP_GET_STATUS64 tells of a bound device."""
 
     offset: int

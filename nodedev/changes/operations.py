@@ -11,9 +11,11 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodedev.capabilities import kinds
 from nodedev.capabilities.claim import Claim
@@ -54,8 +56,7 @@ class Outcome(Enum):
     ABSENT = "absent"
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(Struct, frozen=True):
     """The device, and the steps that made it; none made one that `existed`."""
 
     device: Device | None
@@ -63,8 +64,7 @@ class Created:
     existed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Destroyed:
+class Destroyed(Struct, frozen=True):
     """What became of the device, and the steps; the device as it was, or as it is if it is still there."""
 
     outcome: Outcome

@@ -10,7 +10,8 @@ import selectors
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.errors import DeadlineError, PreconditionError
 
@@ -25,8 +26,7 @@ _KILL_SECONDS = 2.0
 _PASSED = ("IMSM_", "MDADM_")
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """A program that has ended; `returncode` is negative for one that a signal ended."""
 
     argv: tuple[str, ...]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import click
+from msgspec import Struct
 
 from nodedev.cli import devices
 from nodedev.cli.devices import Device
@@ -13,8 +13,7 @@ from nodedev.cli.output import Heading, emit, emit_json, human_size, table
 from nodedev.cli.session import Session
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column: how a device fills it, and what help says of it."""
 
     text: Callable[[Device], str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -92,8 +92,7 @@ def human_size(size_bytes: int) -> str:
     return f"{size:.1f} {_UNITS[unit]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(Struct, frozen=True):
     """A table's column: its title, and on which side its cells stand."""
 
     title: str

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from nodedev.client import Certificate, Client, DeviceWatch, PoolWatch
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from nodedev.v1.device_service_pb2 import DeviceFilter
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(Struct, frozen=True):
     """The files named for a TLS connection; all or none."""
 
     certificate: Path | None
@@ -26,8 +25,7 @@ class TlsFiles:
     authority: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """What was said before the command."""
 
     address: str | None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from nodedev.cli import devices
 from nodedev.cli.devices import Device
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from nodedev.client import DeviceWatch
 
 
-@dataclass(frozen=True, slots=True)
-class Strokes:
+class Strokes(Struct, frozen=True):
     """What a tree is drawn with."""
 
     branch: str
@@ -39,8 +38,7 @@ ASCII = Strokes("+- ", "+- ", "|  ", "   ")
 BOXES = Strokes("├─ ", "└─ ", "│  ", "   ")
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A label, and the nodes below it."""
 
     label: str

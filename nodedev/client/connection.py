@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from msgspec import Struct
 
 from nodedev.errors import DeadlineError, InvalidError, NodedevError, UnavailableError
 
 _UNIX = "unix:"
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(Struct, frozen=True):
     """What a TLS connection needs, PEM files: this client's certificate and key, the service's CA."""
 
     certificate: Path

@@ -6,10 +6,10 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Hashable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import grpc
+from msgspec import Struct
 
 from nodedev.client.connection import Certificate, aio_channel, error_of, normal
 from nodedev.errors import UnavailableError
@@ -45,8 +45,7 @@ _CHANGED = device_service_pb2.DeviceChange.TYPE_CHANGED
 _REMOVED = device_service_pb2.DeviceChange.TYPE_REMOVED
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What happened to a device; `before` is the copy held until then, None of an added one."""
 
     type: device_service_pb2.DeviceChange.Type.ValueType
@@ -54,8 +53,7 @@ class Change:
     before: device_pb2.Device | None
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(Struct, frozen=True):
     """Changes in their order; `complete` when the copy is whole, `resync` after the service lost events."""
 
     revision: int
@@ -64,8 +62,7 @@ class Update:
     resync: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PoolChange:
+class PoolChange(Struct, frozen=True):
     """What happened to a pool; `before` is the copy held until then, None of an added one."""
 
     type: pool_service_pb2.PoolChange.Type.ValueType
@@ -73,8 +70,7 @@ class PoolChange:
     before: pool_service_pb2.Pool | None
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeChange:
+class VolumeChange(Struct, frozen=True):
     """What happened to a volume; `before` is the copy held until then, None of an added one."""
 
     type: pool_service_pb2.VolumeChange.Type.ValueType
@@ -82,8 +78,7 @@ class VolumeChange:
     before: pool_service_pb2.Volume | None
 
 
-@dataclass(frozen=True, slots=True)
-class PoolUpdate:
+class PoolUpdate(Struct, frozen=True):
     """As an Update, of pools and of volumes."""
 
     revision: int

@@ -11,10 +11,11 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from fcntl import ioctl
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodedev.errors import FactError
 from nodedev.facts.dm_text import SOURCE, DmMap, DmTarget, Span, targets
@@ -46,8 +47,7 @@ _FIRST_BUFFER_BYTES, _LAST_BUFFER_BYTES = 16 << 10, 64 << 20
 _ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(Struct, frozen=True):
     """What the kernel wrote back."""
 
     flags: int

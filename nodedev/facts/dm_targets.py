@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 _DEVICE = re.compile(r"-|[0-9]+:[0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathTablePath:
+class MultipathTablePath(Struct, frozen=True):
     """One path as the table names it."""
 
     device_number: str
     selector_arguments: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathTableGroup:
+class MultipathTableGroup(Struct, frozen=True):
     """One priority group: its path selector ("service-time") and its paths."""
 
     selector: str
@@ -32,8 +31,7 @@ class MultipathTableGroup:
     paths: tuple[MultipathTablePath, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathTable:
+class MultipathTable(Struct, frozen=True):
     """A multipath target's table; `hardware_handler` is empty for none, `initial_group` counts from 1."""
 
     features: tuple[str, ...]
@@ -42,8 +40,7 @@ class MultipathTable:
     groups: tuple[MultipathTableGroup, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathStatusPath:
+class MultipathStatusPath(Struct, frozen=True):
     """One path as the kernel sees it: state A (active) or F (failed)."""
 
     device_number: str
@@ -52,8 +49,7 @@ class MultipathStatusPath:
     selector_status: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathStatusGroup:
+class MultipathStatusGroup(Struct, frozen=True):
     """One priority group: state A (active), E (enabled) or D (disabled)."""
 
     state: str
@@ -61,8 +57,7 @@ class MultipathStatusGroup:
     paths: tuple[MultipathStatusPath, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathStatus:
+class MultipathStatus(Struct, frozen=True):
     """A multipath target's status; `features` are queue_io and the count of pg_init."""
 
     features: tuple[str, ...]
@@ -71,16 +66,14 @@ class MultipathStatus:
     groups: tuple[MultipathStatusGroup, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RaidLeg:
+class RaidLeg(Struct, frozen=True):
     """One slot of a raid target: "MAJOR:MINOR" of its two devices; None for one missing or not used."""
 
     metadata: str | None
     data: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RaidTable:
+class RaidTable(Struct, frozen=True):
     """A raid target's table; `sync` is "sync", "nosync" or None where the table forces neither."""
 
     type: str
@@ -97,8 +90,7 @@ class RaidTable:
     legs: tuple[RaidLeg, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RaidStatus:
+class RaidStatus(Struct, frozen=True):
     """A raid target's status; `health` is one character a leg: A in sync, a not, D dead, - missing.
 
     Older targets print fewer fields: before 1.5.0 neither action nor mismatches, before 1.10.0 no
@@ -116,16 +108,14 @@ class RaidStatus:
     journal: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorLeg:
+class MirrorLeg(Struct, frozen=True):
     """One leg of a mirror target."""
 
     device_number: str
     offset_sectors: int
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorTable:
+class MirrorTable(Struct, frozen=True):
     """A mirror target's table; the log's arguments hold its device (disk), region size, sync or nosync."""
 
     log_type: str
@@ -134,16 +124,14 @@ class MirrorTable:
     features: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorLegStatus:
+class MirrorLegStatus(Struct, frozen=True):
     """State A (alive), or what failed: D (write), F (flush), S (sync), R (read), U (unknown)."""
 
     device_number: str
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorStatus:
+class MirrorStatus(Struct, frozen=True):
     """A mirror target's status, in regions; `log` is the log's own status: type, device, A, D, F or R."""
 
     legs: tuple[MirrorLegStatus, ...]

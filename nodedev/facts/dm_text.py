@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.errors import FactError
 from nodedev.facts.text import bytes_of, printable
@@ -19,8 +20,7 @@ SOURCE = "dm"
 Span = tuple[int, int, str]
 
 
-@dataclass(frozen=True, slots=True)
-class DmTarget:
+class DmTarget(Struct, frozen=True):
     """One line of a table: the target's span in 512-byte sectors, its parameters and its status."""
 
     start: int
@@ -30,8 +30,7 @@ class DmTarget:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class DmMap:
+class DmMap(Struct, frozen=True):
     r"""One device-mapper device; `name` and `uuid` as the kernel holds them.
 
     `dmsetup create "odd name"` itself gives the kernel `odd\x20name`, as any program of libdm does. Bytes

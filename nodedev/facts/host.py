@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from posixpath import basename, dirname
 from typing import Generic, Protocol, TypeVar, cast
+
+from msgspec import Struct
 
 from nodedev.errors import FactError
 from nodedev.facts.dm_text import DmMap
@@ -16,16 +17,14 @@ from nodedev.facts.multipathd import MultipathdMap
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """Something that could not be known, or that a reader should know: which source, and why."""
 
     source: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(Struct, frozen=True):
     """What stat(2) says of a path: the file system's device number (a node's own), and the inode.
 
     `kind` is file, block or other; like `size_bytes`, a file's, it is not known of a recorded host.
@@ -37,8 +36,7 @@ class FileIdentity:
     size_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
+class DeviceFacts(Struct, frozen=True):
     """One device of sysfs with what udev keeps of it.
 
     `path` is the sysfs path below /sys ("/devices/..."). `attributes` holds the text of the sysfs
@@ -108,8 +106,7 @@ class DeviceFacts:
         return self.attributes.get(attribute, "").strip() or None
 
 
-@dataclass(frozen=True, slots=True)
-class Hints:
+class Hints(Struct, frozen=True):
     """Sysfs paths of devices to read again; `lost` when events were lost and only a scan can tell."""
 
     paths: frozenset[str] = frozenset()

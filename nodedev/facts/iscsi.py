@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 SYSFS = Path("/sys")
 # T10 SPC: peripheral device type 00h.
@@ -17,8 +18,7 @@ DISK = 0
 _ADDRESS = re.compile(r"\d+:\d+:\d+:\d+")
 
 
-@dataclass(frozen=True, slots=True)
-class LogicalUnit:
+class LogicalUnit(Struct, frozen=True):
     """One unit: its SCSI address, its type, and the disk's kernel name once its driver has it."""
 
     address: str

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from uuid import UUID
+
+from msgspec import Struct
 
 from nodedev.facts.host import DeviceFacts
 
@@ -67,8 +68,7 @@ _PARITY_LAYOUTS = {
 _RAID0_LAYOUTS = {1: "original", 2: "alternate"}
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
+class Copies(Struct, frozen=True):
     """How RAID10 lays out its copies: `near` on neighbouring disks, `far` further down on each."""
 
     near: int = 1
@@ -83,16 +83,14 @@ class Copies:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far a running sync is, in bytes."""
 
     completed_bytes: int
     total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class MdMember:
+class MdMember(Struct, frozen=True):
     """One md/dev-* directory; `state` is the kernel's comma list, which may grow."""
 
     kernel_name: str
@@ -122,8 +120,7 @@ class MdMember:
         return "spare" if "spare" in words else None
 
 
-@dataclass(frozen=True, slots=True)
-class MdArray:
+class MdArray(Struct, frozen=True):
     """What sysfs, and after it udev, say of an array.
 
     `container` is the kernel name of the container a volume lies in. `degraded`, `sync_action`

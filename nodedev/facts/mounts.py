@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodedev.errors import FactError
 from nodedev.facts.text import printable
@@ -19,8 +20,7 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 SWAPS = Path("/proc/swaps")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One mount; `source` as the file system names it, octal escapes decoded.
 
     The device number of btrfs, overlay, nfs and the like is an anonymous one, "0:NN", of no block device.
@@ -34,8 +34,7 @@ class Mount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Swap:
+class Swap(Struct, frozen=True):
     """One active swap area; `kind` is partition or file, sizes in bytes.
 
     The kernel adds " (deleted)" to a path that no longer names what is swapped on. It is taken off a

@@ -13,9 +13,10 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fcntl import F_GETLK, F_UNLCK, F_WRLCK, fcntl
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodedev.errors import FactError
 from nodedev.facts.text import printable
@@ -37,8 +38,7 @@ _FLOCK = struct.Struct("@hhqqi4x")
 _REPLY_LIMIT_BYTES = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathdPath:
+class MultipathdPath(Struct, frozen=True):
     """One path as multipathd sees it; the words are its own (chk_st, dev_st, dm_st, marginal_st)."""
 
     device: str
@@ -56,8 +56,7 @@ class MultipathdPath:
     host_adapter: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathdGroup:
+class MultipathdGroup(Struct, frozen=True):
     """One path group; `number` counts from 1 as in the kernel's table."""
 
     number: int
@@ -68,8 +67,7 @@ class MultipathdGroup:
     paths: tuple[MultipathdPath, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MultipathdMap:
+class MultipathdMap(Struct, frozen=True):
     """One map; `wwid` is what the JSON calls uuid.
 
     The paths are those of the groups: the JSON's own `paths` counts only those up or ghost.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Permissions:
+
+class Permissions(Struct, frozen=True):
     """A node's mode bits and owners, as numbers."""
 
     mode: int

@@ -11,7 +11,6 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from io import BytesIO
@@ -19,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from posixpath import dirname
 from sys import intern
 from typing import IO
+
+from msgspec.structs import replace
 
 from nodedev.errors import FactError, RecordingError
 from nodedev.facts import dm_text, manifest, mounts, multipathd, replay, umockdev

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.facts.host import Hints
 
 EVENTS = "events.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One event, `seconds` after the snapshot.
 
     `devices` is umockdev's text of those that came out different, `gone` the sysfs paths of those no

@@ -10,9 +10,10 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from posixpath import basename, dirname, normpath
 from sys import intern
+
+from msgspec import Struct, field
 
 from nodedev.facts.host import Note
 
@@ -86,8 +87,7 @@ class Wanted:
         return [*found, *sorted(filter(self.globs.fullmatch, names))] if self.globs else found
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """A device's directory as read; `uevent` holds the kernel's own properties."""
 
     subsystem: str
@@ -100,8 +100,7 @@ class Entry:
     notes: list[Note] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Listing:
+class Listing(Struct):
     """What a directory holds, symlinks apart from what they lead to."""
 
     files: set[str] = field(default_factory=set)

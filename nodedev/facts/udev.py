@@ -11,11 +11,12 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from posixpath import basename
 from sys import intern
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from nodedev.facts.sysfs import SYSFS, drop_bookkeeping, text_of
 
@@ -32,8 +33,7 @@ _PASSED_OVER = frozenset({"V:", "I:", "L:", "G:", "Q:", "W:", ""})
 _READ_BYTES = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What udev holds of a device beside what the kernel says; `removed` are properties it has unset."""
 
     properties: Mapping[str, str] = field(default_factory=dict)
@@ -79,8 +79,7 @@ def parse(text: str) -> Known:
     return Known(properties, tuple(sorted(links)), True, tuple(removed))
 
 
-@dataclass(slots=True)
-class Database:
+class Database(Struct):
     """The udev database in a folder; `reads` counts its files read, `fallbacks` those left to libudev."""
 
     folder: str = DATABASE
@@ -185,8 +184,7 @@ def _known(device: pyudev.Device) -> Known:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Uevent:
+class Uevent(Struct, frozen=True):
     """What happened to the device at a sysfs path; `number` grows with each uevent of the machine."""
 
     path: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from nodedev.facts.sysfs import text_of
 
@@ -50,8 +51,7 @@ class StanzaError(ValueError):
         self.line = line
 
 
-@dataclass(frozen=True, slots=True)
-class Stanza:
+class Stanza(Struct, frozen=True):
     """One device; `attributes` and `symlinks` are keyed by their path below the device.
 
     `closed` is False for a last one without the empty line that umockdev-record ends with.

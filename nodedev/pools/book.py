@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodedev.errors import AlreadyExistsError, NotFoundError, OutOfRangeError, PreconditionError
 from nodedev.facts.host import Note
@@ -17,8 +19,7 @@ from nodedev.pools.store import SOURCE, Activity, Session, Store
 LOG_LIMIT = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(Struct, frozen=True):
     """One pool as it is. `sessions` and `records` are what an iscsi pool did to become active."""
 
     definition: Definition
@@ -37,8 +38,7 @@ class Pool:
 Pools = Mapping[str, Pool]
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(Struct, frozen=True):
     revision: int
     name: str
     previous: Pool | None

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from posixpath import normpath
+
+from msgspec import Struct
 
 from nodedev.errors import InvalidError, Violation
 
@@ -34,8 +35,7 @@ _WWN = re.compile(r"(?:0x)?([0-9a-fA-F]{16})", re.ASCII)
 _PREDEFINED = uuid.UUID("a1f0cb6c-4b0a-5f0e-9d5b-6d7061746800")
 
 
-@dataclass(frozen=True, slots=True)
-class PciAddress:
+class PciAddress(Struct, frozen=True):
     """A PCI function."""
 
     domain: int
@@ -48,8 +48,7 @@ class PciAddress:
         return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
+class Adapter(Struct, frozen=True):
     """Which SCSI host: by number, by the PCI function it is on, or by its Fibre Channel names."""
 
     number: int | None = None
@@ -59,8 +58,7 @@ class Adapter:
     wwpn: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Portal:
+class Portal(Struct, frozen=True):
     """Where an iSCSI target is asked for."""
 
     host: str
@@ -72,8 +70,7 @@ class Portal:
         return f"{host}:{self.port or ISCSI_PORT}"
 
 
-@dataclass(frozen=True, slots=True)
-class Chap:
+class Chap(Struct, frozen=True):
     """Who logs in, and which secret file holds the password; `by` is libvirt's attribute, uuid or usage."""
 
     username: str
@@ -81,8 +78,7 @@ class Chap:
     by: str = "usage"
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Struct, frozen=True):
     """A pool as it was defined. `target` is a folder, never absent once the definition is checked."""
 
     type: str
@@ -100,8 +96,7 @@ class Definition:
         return (self.type, self.adapter, self.portals, self.iqn, self.chap)
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A type of pool: the folders its volumes can be named under, the first being used where none is given.
 
     `single` types stand once on a host, predefined; `asks` ones must be told the folder, since it

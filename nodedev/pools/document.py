@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated
+
+from msgspec import Struct
 
 from nodedev import xml
 from nodedev.errors import InvalidError, Violation
@@ -25,39 +26,33 @@ _TARGET_DEVICE = re.compile(r"[a-z]{2,4}[0-9a-z]{0,8}", re.ASCII)
 _BUSES = {"vd": "virtio", "sd": "scsi", "hd": "ide", "xvd": "xen", "ubd": "uml", "fd": "fdc"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Size:
+class _Size(Struct, frozen=True):
     value: Annotated[str, Text()]
     unit: Annotated[str | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Host:
+class _Host(Struct, frozen=True):
     name: Annotated[str, Attribute()]
     port: Annotated[int | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _SourceDevice:
+class _SourceDevice(Struct, frozen=True):
     path: Annotated[str, Attribute()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pci:
+class _Pci(Struct, frozen=True):
     domain: Annotated[str | None, Attribute()] = None
     bus: Annotated[str | None, Attribute()] = None
     slot: Annotated[str | None, Attribute()] = None
     function: Annotated[str | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _ParentAddress:
+class _ParentAddress(Struct, frozen=True):
     address: _Pci
     unique_id: Annotated[int | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Adapter:
+class _Adapter(Struct, frozen=True):
     type: Annotated[str | None, Attribute()] = None
     name: Annotated[str | None, Attribute()] = None
     managed: Annotated[bool | None, Attribute()] = None
@@ -66,26 +61,22 @@ class _Adapter:
     parent_address: Annotated[_ParentAddress | None, Element("parentaddr")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Secret:
+class _Secret(Struct, frozen=True):
     uuid: Annotated[str | None, Attribute()] = None
     usage: Annotated[str | None, Attribute()] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Auth:
+class _Auth(Struct, frozen=True):
     secret: _Secret
     type: Annotated[str, Attribute()]
     username: Annotated[str, Attribute()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
+class _Named(Struct, frozen=True):
     name: Annotated[str, Attribute()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(Struct, frozen=True):
     hosts: Annotated[tuple[_Host, ...], Element("host")] = ()
     device: _SourceDevice | None = None
     adapter: _Adapter | None = None
@@ -94,22 +85,19 @@ class _Source:
     product: _Named | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Permissions:
+class _Permissions(Struct, frozen=True):
     mode: str | None = None
     owner: int | None = None
     group: int | None = None
     label: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     path: str | None = None
     permissions: _Permissions | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
+class _Pool(Struct, frozen=True):
     type: Annotated[str, Attribute()]
     name: str
     uuid: str | None = None
@@ -240,13 +228,11 @@ def _parts(pci: PciAddress) -> tuple[int, int, int, int]:
     return (pci.domain, pci.bus, pci.slot, pci.function)
 
 
-@dataclass(frozen=True, slots=True)
-class _VolumeSource:
+class _VolumeSource(Struct, frozen=True):
     devices: Annotated[tuple[_SourceDevice, ...], Element("device")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _VolumeShape:
+class _VolumeShape(Struct, frozen=True):
     type: Annotated[str, Attribute()]
     name: str
     key: str | None
@@ -276,30 +262,25 @@ def volume_xml(volume: Volume, permissions: Permissions | None = None) -> str:
     return xml.element_xml(document, "volume")
 
 
-@dataclass(frozen=True, slots=True)
-class _Driver:
+class _Driver(Struct, frozen=True):
     name: Annotated[str, Attribute()] = "qemu"
     type: Annotated[str, Attribute()] = "raw"
 
 
-@dataclass(frozen=True, slots=True)
-class _DiskSource:
+class _DiskSource(Struct, frozen=True):
     dev: Annotated[str, Attribute()]
 
 
-@dataclass(frozen=True, slots=True)
-class _DiskTarget:
+class _DiskTarget(Struct, frozen=True):
     dev: Annotated[str, Attribute()]
     bus: Annotated[str, Attribute()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Empty:
+class _Empty(Struct, frozen=True):
     """An element without content."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Disk:
+class _Disk(Struct, frozen=True):
     type: Annotated[str, Attribute()]
     device: Annotated[str, Attribute()]
     driver: _Driver

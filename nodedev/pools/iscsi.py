@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from nodedev.changes.runner import Completed
 from nodedev.errors import DeadlineError, NodedevError, PreconditionError
@@ -47,16 +48,14 @@ class Run(Protocol):
         """Runs a program to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True):
     """What is used of the host: the runner, and where open-iscsi's records lie."""
 
     run: Run
     databases: tuple[Path, ...] = DATABASES
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """What a login came to: what was added, each session of the target, and portals that failed."""
 
     activity: Activity

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from operator import attrgetter
+
+from msgspec import Struct
 
 from nodedev.model import Device, Relation
 from nodedev.pools.volumes import Devices, Volume
@@ -19,8 +20,7 @@ class Side(Enum):
     HOLDER = "holder"
 
 
-@dataclass(frozen=True, slots=True)
-class Related:
+class Related(Struct, frozen=True):
     """A volume related to another.
 
     `chain` are the relations from the one asked about to this one, nearest first: a volume on an array

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
+
+from msgspec import Struct
 
 from nodedev.errors import NodedevError, PreconditionError
 from nodedev.facts.host import Note
@@ -31,16 +32,14 @@ _FOLDER_MODE = 0o700
 _ACTIVE, _INACTIVE, _BOOT, _SESSION, _RECORD = "active", "inactive", "boot", "session", "record"
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """An iSCSI session that a pool logged in to: the kernel's number, and the portal, "HOST:PORT,TAG"."""
 
     number: int
     portal: str
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(Struct, frozen=True):
     """Whether a pool is active, and what it did to become so.
 
     `records` are the portals for which it added records to open-iscsi's database.
@@ -51,16 +50,14 @@ class Activity:
     records: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """One pool as it was found."""
 
     definition: Definition
     autostart: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What a folder held: definitions, activities of this boot, and what could not be read."""
 
     pools: tuple[Stored, ...]

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from posixpath import basename
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodedev.capabilities.claim import Claim, Reason
 from nodedev.capabilities.loop import Loop
@@ -50,8 +52,7 @@ _ISCSI_LINK = re.compile(r"/dev/disk/by-path/(?:.*-)?ip-.+-iscsi-(.+)-lun-(?:\d+
 _SESSION = re.compile(r"/session\d+/")
 
 
-@dataclass(frozen=True, slots=True)
-class Constituent:
+class Constituent(Struct, frozen=True):
     """What a volume is made of: how, the device if it is one, and its node or file."""
 
     kind: str
@@ -59,8 +60,7 @@ class Constituent:
     path: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Struct, frozen=True):
     """One volume: `name` is the basename of `path`, `key` its identity on any host.
 
     `stable_path` names this device and no other, also after a reboot. `reasons` are the claims for
@@ -89,8 +89,7 @@ class Volume:
 Offer = Volume | Note | None
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """All that a pool shows, volumes by name."""
 
     volumes: Mapping[str, Volume]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.descriptor_pool import Default
+from msgspec import Struct
 
 from nodedev.errors import PermissionDeniedError
 
@@ -22,16 +22,14 @@ class Caller(Protocol):
         """The certificate's names, by property."""
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Struct, frozen=True):
     """The certificate names (SAN or CN) that may call over TLS, by role."""
 
     admins: frozenset[str]
     readers: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """What the callers of one port may do.
 
     On a local socket the socket's mode decides who calls; `writable` is what they may do there.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from google.protobuf.message import Message as ProtoMessage
+from msgspec.structs import replace
 
 from nodedev.changes.definitions import (
     Definition,

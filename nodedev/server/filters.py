@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from nodedev.capabilities import kinds
 from nodedev.errors import InvalidError, Violation
@@ -10,8 +10,7 @@ from nodedev.model import Device
 from nodedev.v1 import device_service_pb2 as pb
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """A DeviceFilter, checked; what is empty does not restrict."""
 
     types: frozenset[str]

@@ -8,10 +8,11 @@ import binascii
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from time import monotonic
 from typing import Protocol, Self, TypeVar
+
+from msgspec import Struct
 
 from nodedev.errors import AbortedError, InvalidError, Violation
 from nodedev.inventory import Snapshot
@@ -58,8 +59,7 @@ Response = TypeVar("Response", bound=PagedResponse)
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """Where a page ended: `after` is the last item's position, `digest` stands for the request."""
 
     revision: int
@@ -128,8 +128,7 @@ class Pages:
             self._kept.popitem(last=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """One page, to be filled; its items come `after` that position."""
 
     pages: Pages

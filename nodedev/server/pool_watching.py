@@ -7,7 +7,8 @@ devices that changed and those related to them: as they are, and as they were, w
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodedev.inventory import Batch, Snapshot
 from nodedev.model import Device
@@ -60,8 +61,7 @@ class _Earlier(Mapping[str, Device]):
         return sum(1 for _ in self)
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(Struct, frozen=True):
     """The pools and devices of one time."""
 
     pools: Pools

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import signal
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from msgspec import Struct
 
 from nodedev.errors import InvalidError, PreconditionError
 from nodedev.facts.host import Source
@@ -22,8 +22,7 @@ from nodedev.server.systemd import notify
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TlsPort:
+class TlsPort(Struct, frozen=True):
     """A TCP port with mutual TLS: PEM files, and who may do what by certificate name."""
 
     address: str

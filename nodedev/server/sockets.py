@@ -13,9 +13,10 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from nodedev.errors import InvalidError, PreconditionError
 
@@ -30,8 +31,7 @@ SYSTEM_FOLDER = Path("/run/nodedev")
 _PATH_LIMIT_BYTES = 107  # sockaddr_un's 108 with the terminating NUL
 
 
-@dataclass(frozen=True, slots=True)
-class LocalSocket:
+class LocalSocket(Struct, frozen=True):
     """One socket to serve: `mode` is its permissions, `group` its group where that exists."""
 
     path: Path

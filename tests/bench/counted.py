@@ -10,10 +10,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zlib import crc32
+
+from msgspec.structs import replace
 
 from nodedev.capabilities import attributes
 from nodedev.discovery import Discovery

@@ -12,13 +12,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
+from msgspec.structs import replace
 
 from nodedev.client import Client, PoolUpdate, PoolWatch, VolumeChange
 from nodedev.errors import NodedevError

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: any instance that a dataclass's declarations and its proto message allow."""
+"""Hypothesis strategies: any instance that a struct's declarations and its proto message allow."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def capabilities(kind: CapabilityKind) -> st.SearchStrategy[Capability]:
 
 
 def instances(cls: type[T], descriptor: Descriptor) -> st.SearchStrategy[T]:
-    """Instances of a dataclass that stands for a message."""
+    """Instances of a struct that stands for a message."""
     shaped: type = cls
     fields = {field.name: _values(field, descriptor.fields_by_name[field.name]) for field in shape(shaped)}
     return st.builds(cls, **fields)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nodedev.errors import FactError
 from nodedev.facts import dm_targets, dm_text
@@ -419,7 +420,7 @@ def test_names_that_would_be_misread_are_recorded_safely(name: str) -> None:
     odd = DmMap(
         name, name, "253:0", suspended=True, read_only=True, open_count=1, event_number=2, targets=(target,)
     )
-    both = (odd, replace(odd, name="a", device_number="253:1"))
+    both = (odd, structs.replace(odd, name="a", device_number="253:1"))
     assert parse_text(*dm_text.format_text(both)) == both
 
 
@@ -428,7 +429,7 @@ def test_names_that_dmsetup_refuses_are_recorded_too() -> None:
     bare = DmMap(
         "odd name", "", "253:0", suspended=False, read_only=False, open_count=0, event_number=0, targets=()
     )
-    both = (bare, replace(bare, name=r"odd\x20name", device_number="253:1"))
+    both = (bare, structs.replace(bare, name=r"odd\x20name", device_number="253:1"))
     assert dm_text.format_text(both)[0].splitlines() == [r"/odd\x20name: ", "odd name: "]
     assert parse_text(*dm_text.format_text(both)) == both
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodedev.errors import NotFoundError, OutOfRangeError, PreconditionError
 from nodedev.inventory import Batch, ChangeKind, Inventory, Snapshot
 from nodedev.model import Capability, Device, Relation
 
 
-@dataclass(frozen=True, slots=True)
-class Named(Capability):
+class Named(Capability, frozen=True):
     """A capability that gives its device further handles."""
 
     TYPE = "named"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodedev.capabilities import _nvme, attributes, mpath
 from nodedev.capabilities._paths import Group, Leg, Redundancy, health_of, redundancy_of, usable

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from nodedev.errors import AlreadyExistsError, NodedevError, OutOfRangeError
 from nodedev.pools import secrets

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from nodedev.capabilities import raid
 from nodedev.capabilities.raid import Devices, Member, Raid, Sync, Volume

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodedev.capabilities._raid_health import Evidence, container_health, data_lost, health
 from nodedev.facts.md import Copies
@@ -48,7 +47,7 @@ HEALTHY = Evidence(
 )
 def test_health(changes: dict[str, object], expected: str | None) -> None:
     """Health is the first word that the evidence bears out."""
-    assert health(replace(HEALTHY, **changes)) == expected  # type: ignore[arg-type]
+    assert health(replace(HEALTHY, **changes)) == expected
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import is_dataclass
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
+from msgspec import Struct
 
 from nodedev import proto, schemas, xml
 from nodedev.capabilities import kinds
@@ -45,16 +45,15 @@ def test_each_oneof_line_has_a_capability() -> None:
 
 @each_kind
 def test_values_are_frozen_and_slotted(kind: CapabilityKind) -> None:
-    """A capability and all that nests in it are frozen dataclasses with slots."""
+    """A capability and all that nests in it are frozen, and have no fields but those declared."""
     for cls, _ in _pairs(kind.shape, descriptor_of(kind.shape)):
-        assert is_dataclass(cls)
-        assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
-        assert "__slots__" in vars(cls)
+        assert cls.__struct_config__.frozen
+        assert not cls.__struct_config__.dict
 
 
 @each_kind
 def test_fields_match_the_message(kind: CapabilityKind) -> None:
-    """Dataclass and message have the same fields, of the same kind, and what may be None may be unset."""
+    """Struct and message have the same fields, of the same kind, and what may be None may be unset."""
     for cls, descriptor in _pairs(kind.shape, descriptor_of(kind.shape)):
         fields = {field.name: field for field in shape(cls)}
         assert set(fields) == set(descriptor.fields_by_name), descriptor.full_name
@@ -114,7 +113,7 @@ def _bearing(capability: Capability) -> Device:
     return Device("device", "computer", None, None, (), None, None, None, (capability,))
 
 
-def _pairs(cls: type, descriptor: Descriptor) -> Iterator[tuple[type, Descriptor]]:
+def _pairs(cls: type[Struct], descriptor: Descriptor) -> Iterator[tuple[type[Struct], Descriptor]]:
     yield cls, descriptor
     for field in shape(cls):
         target = descriptor.fields_by_name.get(field.name)
