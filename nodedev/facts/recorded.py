@@ -299,7 +299,7 @@ class _Wanted:
 
 def _parse_manifest(texts: Mapping[str, bytes], path: Path) -> Manifest:
     if MANIFEST not in texts:
-        return Manifest()
+        return Manifest(format=manifest.FORMAT)
     try:
         return manifest.parse(texts[MANIFEST])
     except ValueError as error:

@@ -143,6 +143,7 @@ class _Recorder:
             watch.close()
         kernel = os.uname()
         about = Manifest(
+            format=manifest.FORMAT,
             recorded=datetime.now(UTC).isoformat(timespec="seconds"),
             kernel=f"{kernel.sysname} {kernel.release} {kernel.version} {kernel.machine}",
             tools=_tool_versions(),
@@ -286,7 +287,7 @@ class _Recorder:
             texts = now
             yield replay.write(
                 Event(
-                    seconds=time.monotonic() - start,
+                    seconds=round(time.monotonic() - start, 6),
                     paths=tuple(sorted(hints.paths)),
                     lost=hints.lost,
                     devices=devices,

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, convert, to_builtins
 
 from nodedev.facts.host import Hints
 
@@ -34,15 +34,7 @@ class Event(Struct, frozen=True):
 
 def write(event: Event) -> bytes:
     """The event as its line."""
-    document = {
-        "seconds": round(event.seconds, 6),
-        "paths": list(event.paths),
-        "lost": event.lost,
-        "devices": event.devices,
-        "gone": list(event.gone),
-        "texts": dict(event.texts),
-    }
-    return json.dumps(document).encode() + b"\n"
+    return json.dumps(to_builtins(event)).encode() + b"\n"
 
 
 def parse(data: bytes) -> tuple[Event, ...]:
@@ -52,17 +44,9 @@ def parse(data: bytes) -> tuple[Event, ...]:
 
 def _event(line: bytes, number: int) -> Event:
     try:
-        document = json.loads(line)
-        return Event(
-            seconds=float(document["seconds"]),
-            paths=tuple(map(str, document["paths"])),
-            lost=bool(document["lost"]),
-            devices=str(document["devices"]),
-            gone=tuple(map(str, document["gone"])),
-            texts={str(name): str(text) for name, text in document["texts"].items()},
-        )
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"line {number}: no event ({error!r})") from error
+        return convert(json.loads(line), Event)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"line {number}: no event ({error})") from error
 
 
 class Replay:
