@@ -18,10 +18,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from nodedev.capabilities import kinds
+from nodedev.documents import Document, read_device
 from nodedev.errors import InvalidError, NodedevError, PreconditionError, UnimplementedError
 from nodedev.facts.host import Note
 from nodedev.model import Capability, Changing, Device
-from nodedev.xml import Document, device_xml, read_device
+from nodedev.xml import device_xml
 
 SOURCE = "definitions"
 

@@ -13,13 +13,14 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from nodedev import xml
+from nodedev.documents import read_element
 from nodedev.errors import InvalidError, Violation
 from nodedev.facts.nodes import Permissions
 from nodedev.fields import Attribute, Element, Text
 from nodedev.pools import definition as defined
 from nodedev.pools.definition import Adapter, Definition, PciAddress
 from nodedev.pools.volumes import Volume
+from nodedev.xml import element_xml
 
 _BYTES = "bytes"
 _TARGET_DEVICE = re.compile(r"[a-z]{2,4}[0-9a-z]{0,8}", re.ASCII)
@@ -113,7 +114,7 @@ def read_pool(text: bytes | str, uuid_of: Callable[[str], str | None] = lambda _
 
     Errors: XML_INVALID, POOL_TYPE_UNKNOWN, POOL_NAME_INVALID, POOL_SOURCE_INVALID, POOL_TARGET_INVALID.
     """
-    pool = xml.read_element(_Pool, text, "pool")
+    pool = read_element(_Pool, text, "pool")
     defined.checked_type(pool.type)
     name = defined.checked_name(pool.name)
     source = pool.source or _Source()
@@ -207,7 +208,7 @@ def pool_xml(pool: Definition, capacity_bytes: int | None = None) -> str:
         source=source,
         target=_Target(pool.target),
     )
-    return xml.element_xml(document, "pool")
+    return element_xml(document, "pool")
 
 
 def _auth_shape(chap: defined.Chap) -> _Auth:
@@ -259,7 +260,7 @@ def volume_xml(volume: Volume, permissions: Permissions | None = None) -> str:
         allocation=size,
         target=_Target(volume.path, mode),
     )
-    return xml.element_xml(document, "volume")
+    return element_xml(document, "volume")
 
 
 class _Driver(Struct, frozen=True):
@@ -306,4 +307,4 @@ def disk_xml(volume: Volume, target: str) -> str:
         target=_DiskTarget(target, bus),
         read_only=_Empty() if volume.read_only else None,
     )
-    return xml.element_xml(disk, "disk")
+    return element_xml(disk, "disk")

@@ -22,6 +22,7 @@ from nodedev.changes.definitions import (
 from nodedev.changes.inactive import inactive
 from nodedev.changes.operations import Created, Destroyed, Operations, Outcome
 from nodedev.changes.pending import Requests, aside
+from nodedev.documents import read_device
 from nodedev.errors import AlreadyExistsError, InvalidError, NodedevError, NotFoundError, PreconditionError
 from nodedev.model import Device
 from nodedev.plan import NOTHING_ALLOWED, Command, Consent, Examine, Ioctl, Message, Probe, Step
@@ -30,7 +31,6 @@ from nodedev.server.boundary import UNARY_SECONDS
 from nodedev.server.engine import Engine
 from nodedev.v1 import device_service_pb2 as pb
 from nodedev.v1 import device_service_pb2_grpc
-from nodedev.xml import read_device
 
 _log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from nodedev import topology
+from nodedev.documents import validate
 from nodedev.errors import NotFoundError, PreconditionError
 from nodedev.inventory import Snapshot
 from nodedev.model import Device
@@ -21,7 +22,7 @@ from nodedev.server.paging import Page, Pages, expired
 from nodedev.server.rendered import Rendered
 from nodedev.server.watching import Watches
 from nodedev.v1 import device_service_pb2 as pb
-from nodedev.xml import device_xml, validate
+from nodedev.xml import device_xml
 
 
 class DeviceServicer(ChangeServicer):

@@ -15,9 +15,9 @@ from random import Random
 
 from nodedev.capabilities.loop import Loop
 from nodedev.client import Client
+from nodedev.documents import read_device
 from nodedev.errors import NodedevError, UnavailableError
 from nodedev.v1 import device_service_pb2 as pb
-from nodedev.xml import read_device
 from tests.e2e.living import REAL, Live, document, living, loops_of, started
 
 pytestmark = REAL

@@ -9,12 +9,13 @@ from google.protobuf.json_format import MessageToJson
 
 from nodedev.capabilities import attributes, kinds
 from nodedev.discovery import Discovery
+from nodedev.documents import validate
 from nodedev.facts.host import Host
 from nodedev.facts.recorded import RecordedSource
 from nodedev.model import Device
 from nodedev.proto import device_message
 from nodedev.v1.device_service_pb2 import ListDevicesResponse
-from nodedev.xml import device_xml, validate
+from nodedev.xml import device_xml
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 HOSTS = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())

@@ -25,10 +25,10 @@ from functools import cache
 from pathlib import Path
 
 from nodedev.client import Client
+from nodedev.documents import read_device
 from nodedev.errors import NodedevError, UnavailableError
 from nodedev.v1.device_pb2 import Device
 from nodedev.v1.device_service_pb2 import DestroyDeviceResponse, DeviceFilter, Presence
-from nodedev.xml import read_device
 
 FOLDER = Path("/run/nodedev-kills")
 ADDRESS = f"unix:{FOLDER}/run/nodedev.sock"

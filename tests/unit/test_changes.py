@@ -26,6 +26,7 @@ from nodedev.changes.definitions import (
 )
 from nodedev.changes.pending import Locks, Requests
 from nodedev.discovery import Discovery
+from nodedev.documents import read_device
 from nodedev.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -39,7 +40,6 @@ from nodedev.facts.recorded import RecordedSource
 from nodedev.inventory import Inventory
 from nodedev.model import Capability, Device, Site
 from nodedev.plan import Command, Consent, Ioctl, Message, Plan, Probe
-from nodedev.xml import read_device
 
 DATA = Path(__file__).parent.parent / "data"
 HOSTS = sorted(path.name for path in DATA.iterdir() if (path / "host.umockdev").exists())

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from lxml import etree
 from msgspec import Struct
 
-from nodedev import proto, schemas, xml
+from nodedev import proto, schemas
 from nodedev.capabilities import kinds
+from nodedev.documents import read_device, validate
 from nodedev.fields import shape
 from nodedev.model import Capability, CapabilityKind, Device
 from nodedev.v1 import capability_pb2
+from nodedev.xml import device_xml
 from tests.unit.strategies import capabilities, descriptor_of
 
 each_kind = pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.type)
@@ -90,10 +92,10 @@ def test_fragment_defines_only_what_is_its_own(kind: CapabilityKind) -> None:
 def test_round_trips(kind: CapabilityKind, data: st.DataObject) -> None:
     """Any instance fits the grammar, and comes back from XML and from proto as it was."""
     capability = data.draw(capabilities(kind))
-    document = xml.device_xml(_bearing(capability))
+    document = device_xml(_bearing(capability))
 
-    assert xml.validate(document) == []
-    assert xml.read_device(document).capabilities == (capability,)
+    assert validate(document) == []
+    assert read_device(document).capabilities == (capability,)
     assert proto.capability_value(proto.capability_message(capability)) == capability
 
 
@@ -102,11 +104,11 @@ def test_round_trips(kind: CapabilityKind, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_elements_stand_in_any_order(kind: CapabilityKind, data: st.DataObject) -> None:
     """A person may write a capability's elements in another order than nodedev does."""
-    root = etree.fromstring(xml.device_xml(_bearing(data.draw(capabilities(kind)))))
+    root = etree.fromstring(device_xml(_bearing(data.draw(capabilities(kind)))))
     for capability in root.iterfind("capability"):
         capability[:] = reversed(capability)
 
-    assert xml.validate(etree.tostring(root)) == []
+    assert validate(etree.tostring(root)) == []
 
 
 def _bearing(capability: Capability) -> Device:

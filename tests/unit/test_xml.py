@@ -14,9 +14,10 @@ from nodedev import schemas
 from nodedev.capabilities import kinds
 from nodedev.capabilities.loop import Backing, Loop
 from nodedev.capabilities.storage import Storage
+from nodedev.documents import VIOLATIONS_MAX, Document, read_device, validate
 from nodedev.errors import XmlError
 from nodedev.model import Device
-from nodedev.xml import VIOLATIONS_MAX, Document, device_xml, read_device, validate
+from nodedev.xml import device_xml
 from tests.unit.strategies import devices, wild_texts
 
 LIBVIRT_SCHEMA = Path("/usr/share/libvirt/schemas/nodedev.rng")
