@@ -17,14 +17,23 @@ from pathlib import Path
 from nodedev.capabilities import attributes
 from nodedev.discovery import Discovery
 from nodedev.facts.host import Host, Source
-from nodedev.facts.live import LiveSource
-from nodedev.facts.recorded import RecordedSource
 from nodedev.inventory import Inventory
 
 
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+def _source(recording: Path | None) -> Source:
+    """The host to read; its module alone is imported, as the command line does it."""
+    if recording:
+        from nodedev.facts.recorded import RecordedSource  # noqa: PLC0415
+
+        return RecordedSource.open(recording, attributes())
+    from nodedev.facts.live import LiveSource  # noqa: PLC0415
+
+    return LiveSource(attributes())
 
 
 def measure(recording: Path | None) -> dict[str, float]:
@@ -34,8 +43,7 @@ def measure(recording: Path | None) -> dict[str, float]:
     gc.disable()
     cpu = time.process_time()
     start = time.perf_counter()
-    source: Source = RecordedSource.open(recording, attributes()) if recording else LiveSource(attributes())
-    host = Host.scan(source)
+    host = Host.scan(_source(recording))
     read = time.perf_counter()
     found = Discovery().survey(host)
     surveyed = time.perf_counter()
@@ -73,7 +81,7 @@ def trace(file: Path) -> None:
         return listed(path)
 
     vars(os).update(open=noted_open, readlink=noted_readlink, scandir=noted_scandir)
-    for _ in LiveSource(attributes()).scan():
+    for _ in _source(None).scan():
         pass
     vars(os).update(open=read, readlink=follow, scandir=listed)
     with file.open("w", encoding="utf-8", errors="surrogateescape") as out:

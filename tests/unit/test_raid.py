@@ -1,4 +1,4 @@
-"""Arrays of recorded hosts: md, its containers, LVM's raid and mirror, dmraid's sets."""
+"""Arrays of recorded hosts: md and its containers."""
 
 from __future__ import annotations
 
