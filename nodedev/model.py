@@ -118,8 +118,9 @@ class Changing(Struct, frozen=True):
 
     `create` plans what a document asks for, `destroy` the end of a device. `same` tells whether a
     device is the one that a document means. `identity` is what a definition of it is kept by, None
-    for a document that cannot be kept; `default_name` how it is called before it is there. `waiting`
-    gives those that are not there, though all that they are made of is.
+    for a document that cannot be kept, and `aliases` what else tells that two of them mean one device;
+    `default_name` how it is called before it is there. `waiting` gives those that are not there, though
+    all that they are made of is.
     `grace_seconds`: how long after its end such a device may come back by itself.
     """
 
@@ -128,6 +129,7 @@ class Changing(Struct, frozen=True):
     same: Callable[[Capability, Device, Host], bool]
     identity: Callable[[Capability], str | None]
     default_name: Callable[[Capability], str]
+    aliases: Callable[[Capability, Host], Iterable[str]] = lambda _capability, _host: ()
     waiting: Callable[[Site], Iterable[Capability]] = lambda _: ()
     grace_seconds: float = 0.0
 

@@ -123,4 +123,6 @@ def _claims(device: Device) -> set[str]:
     return {reason.type for reason in claim.reasons} if isinstance(claim, Claim) else set()
 
 
-CHANGING = Changing(create, destroy, same, identity, default_name, waiting, _GRACE_SECONDS)
+CHANGING = Changing(
+    create, destroy, same, identity, default_name, waiting=waiting, grace_seconds=_GRACE_SECONDS
+)

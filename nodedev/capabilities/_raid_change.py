@@ -100,6 +100,12 @@ def identity(wanted: Capability) -> str | None:
     return f"raid {canonical}" if canonical else None
 
 
+def aliases(wanted: Capability, host: Host) -> Iterator[str]:  # noqa: ARG001
+    """The dm uuid of a volume, which outlasts a change of its name."""
+    if isinstance(wanted, Raid) and wanted.uuid and _raid_dm_change.is_meant(wanted):
+        yield f"raid dm {wanted.uuid}"
+
+
 def default_name(wanted: Capability) -> str:
     """The name that the array will have."""
     return f"raid_{wanted.uuid or wanted.name}" if isinstance(wanted, Raid) else Raid.TYPE
@@ -275,4 +281,4 @@ def _volumes(device: Device, raid: Raid) -> Iterator[Obstacle]:
         yield Obstacle("TYPE_HELD", device.name, f"the container of {volume.device or volume.block}")
 
 
-CHANGING = Changing(create, destroy, same, identity, default_name, waiting, _GRACE_SECONDS)
+CHANGING = Changing(create, destroy, same, identity, default_name, aliases, waiting, _GRACE_SECONDS)

@@ -148,6 +148,17 @@ def identity(wanted: Capability) -> str | None:
     return f"loop {wanted.offset_bytes or 0} {wanted.size_limit_bytes or 0} {wanted.backing.path}"
 
 
+def aliases(wanted: Capability, host: Host) -> Iterator[str]:
+    """The file itself and the range, as a file may have several paths."""
+    path = wanted.backing.path if identity(wanted) and isinstance(wanted, Loop) and wanted.backing else None
+    try:
+        file = host.identify(path) if path else None
+    except FactError:
+        return
+    if file and isinstance(wanted, Loop):
+        yield f"loop {wanted.offset_bytes or 0} {wanted.size_limit_bytes or 0} {_lock(file)}"
+
+
 def default_name(wanted: Capability) -> str:
     """By the path, as the number is the kernel's to give."""
     if not isinstance(wanted, Loop):
@@ -305,5 +316,5 @@ KIND = CapabilityKind(
         )
     },
     order=30,
-    changing=Changing(create, destroy, same, identity, default_name),
+    changing=Changing(create, destroy, same, identity, default_name, aliases),
 )

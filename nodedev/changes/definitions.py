@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -65,27 +66,31 @@ class Definition(Struct, frozen=True):
         )
 
 
+@cache
+def _creatable() -> dict[str, Changing]:
+    return {kind.type: kind.changing for kind in kinds() if kind.changing}
+
+
 def changing_of(device: Device) -> tuple[Capability, Changing] | None:
-    """The capability by which a device can be changed; the first in the registry's order."""
-    for kind in kinds():
-        found = device.capability(kind.type)
-        if kind.changing and found:
-            return found, kind.changing
+    """The capability by which a device can be changed, the first of them."""
+    for found in device.capabilities:
+        changing = _creatable().get(found.TYPE)
+        if changing:
+            return found, changing
     return None
 
 
 def wish_of(document: Document) -> Wish:
     """What a document asks to create; CAPABILITY_NOT_CREATABLE, XML_INVALID."""
-    known = {kind.type: kind.changing for kind in kinds() if kind.changing}
     found = [
         (capability, changing)
         for capability in document.capabilities
-        if (changing := known.get(capability.TYPE))
+        if (changing := _creatable().get(capability.TYPE))
     ]
     if not found:
         types = ", ".join(capability.TYPE for capability in document.capabilities) or "none"
         raise UnimplementedError(
-            f"no capability of the document ({types}) can be created, which {', '.join(known)} can"
+            f"no capability of the document ({types}) can be created, which {', '.join(_creatable())} can"
         )
     if len(found) > 1:
         raise InvalidError("the document asks for more than one device", reason="XML_INVALID")
@@ -118,6 +123,7 @@ class Definitions:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._known: dict[str, Definition] = {}
+        self._identities: dict[str, Definition] = {}
         self._broken: dict[str, Note] = {}
         for path in sorted(self._files()):
             self._load(path)
@@ -141,7 +147,7 @@ class Definitions:
 
     def by_identity(self, identity: str | None) -> Definition | None:
         """The one that means that device."""
-        return next((found for found in self._known.values() if found.identity == identity), None)
+        return self._identities.get(identity or "")
 
     def keep(self, definition: Definition) -> None:
         """Writes it, in place of one of the same name."""
@@ -155,7 +161,8 @@ class Definitions:
         with _writing(path):
             _replace(path, device_xml(definition.device()))
             self._link(definition)
-        self._known[definition.name] = definition
+        self._forget(definition.name)
+        self._know(definition)
 
     def drop(self, name: str) -> bool:
         """Forgets it; whether there was one."""
@@ -168,8 +175,16 @@ class Definitions:
             with suppress(FileNotFoundError):
                 path.unlink()
             _sync_folder(path.parent)
-        del self._known[name]
+        self._forget(name)
         return True
+
+    def _know(self, definition: Definition) -> None:
+        self._known[definition.name] = self._identities[definition.identity] = definition
+
+    def _forget(self, name: str) -> None:
+        known = self._known.pop(name, None)
+        if known and self._identities.get(known.identity) is known:
+            del self._identities[known.identity]
 
     def _link(self, definition: Definition) -> None:
         link = self._link_path(definition.name)
@@ -205,7 +220,7 @@ class Definitions:
             self._broken[name] = Note(SOURCE, f"{path} is left alone: {told}")
         else:
             autostart = self._link_path(name).is_symlink()
-            self._known[name] = Definition(name, found.wish, found.identity, autostart)
+            self._know(Definition(name, found.wish, found.identity, autostart))
 
     def _path(self, name: str) -> Path:
         if self._folder is None:

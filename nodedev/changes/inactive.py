@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from nodedev.capabilities import kinds
-from nodedev.changes.definitions import Definition, Definitions, Wish, definition_of
+from nodedev.changes.definitions import Definition, Definitions, Wish, changing_of, definition_of
 from nodedev.errors import NodedevError
-from nodedev.model import Capability, CapabilityKind, Site
+from nodedev.facts.host import Host
+from nodedev.model import Capability, CapabilityKind, Changing, Device, Site
 
 
 def inactive(definitions: Definitions, site: Site) -> tuple[Definition, ...]:
     """In the order of their names; a definition goes before what is found of the same device."""
+    there = {word for device in site.devices.values() for word in _active(device, site.host)}
     found = {
-        definition.identity: definition for definition in definitions if not _is_there(definition.wish, site)
+        definition.identity: definition
+        for definition in definitions
+        if there.isdisjoint(_words(definition.wish.capability, definition.wish.changing, site.host))
     }
     kept = {definition.identity for definition in definitions}
     for kind in kinds():
@@ -22,13 +28,18 @@ def inactive(definitions: Definitions, site: Site) -> tuple[Definition, ...]:
     return tuple(sorted(found.values(), key=lambda definition: definition.name))
 
 
-def _is_there(wish: Wish, site: Site) -> bool:
-    type_ = wish.capability.TYPE
-    return any(
-        wish.changing.same(wish.capability, device, site.host)
-        for device in site.devices.values()
-        if device.capability(type_)
-    )
+def _active(device: Device, host: Host) -> Iterator[str]:
+    changed = changing_of(device)
+    if changed:
+        yield from _words(*changed, host)
+
+
+def _words(capability: Capability, changing: Changing, host: Host) -> Iterator[str]:
+    """All that the device is known by; whatever shares one of them is the same device."""
+    identity = changing.identity(capability)
+    if identity:
+        yield identity
+    yield from changing.aliases(capability, host)
 
 
 def _waiting(kind: CapabilityKind, capability: Capability) -> Definition | None:

@@ -110,8 +110,9 @@ def _qemu(image: Path, folder: Path, *, plain: bool) -> list[str]:
             "pc",
             "-accel",
             "tcg,thread=multi,tb-size=1024",
+            # of the processors that Debian's programs want the one with the least to emulate
             "-cpu",
-            "max",
+            "Nehalem",
             "-smp",
             "2",
             "-m",

@@ -39,7 +39,6 @@ def install(guest: Guest, work: Path) -> None:
     guest.put(wrapper, "/usr/local/bin/nodedev")
     guest.run(
         "chmod +x /usr/local/bin/nodedev && rm -rf /opt/nodedev && mkdir -p /opt/nodedev"
-        " && tar -C /opt/nodedev -xf /root/site.tar && rm /root/site.tar"
-        " && python3 -m compileall -q /opt/nodedev",
+        " && tar -C /opt/nodedev -xf /root/site.tar && rm /root/site.tar",
         timeout=INSTALL_SECONDS,
     )
