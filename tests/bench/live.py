@@ -56,7 +56,9 @@ def measure(
             ),
         )
     if has_libvirt():
-        result[LIBVIRTD] = _within(limit_s, expected.get(LIBVIRTD, 0.0), lambda: _libvirt(root, limit_s))
+        likely = expected.get(LIBVIRTD, 0.0)
+        starts = times if likely * times <= limit_s else 1
+        result[LIBVIRTD] = _within(limit_s, likely, lambda: _libvirt(root, limit_s, starts))
     return result
 
 
@@ -86,8 +88,8 @@ def expectations(blocks: int, before: tuple[int, Mapping[str, object]] | None) -
     return found
 
 
-def _libvirt(root: Path, limit_s: float) -> dict[str, float | bool]:
-    peer = [SYSTEM_PYTHON, "-m", "tests.bench.libvirt_peer", str(limit_s), str(_LOOKUPS)]
+def _libvirt(root: Path, limit_s: float, starts: int) -> dict[str, float | bool]:
+    peer = [SYSTEM_PYTHON, "-m", "tests.bench.libvirt_peer", *map(str, (limit_s, starts, _LOOKUPS))]
     done = run(inside(root, peer), environment(), times=1, limit_s=limit_s + _LIBVIRT_MORE_SECONDS)
     result: dict[str, float | bool] = json.loads(done.output or b'{"complete": false}')
     return result

@@ -1,11 +1,11 @@
 """A scan of the host as this process sees it, or of a recording, and what its parts cost; prints JSON.
 
-With `--trace FILE` it writes instead what was read, for floor.c and reread.py to read again.
+With `--trace FILE` it writes instead what was read, for floor.c and reread.py to read again. What is
+imported counts, and is as little as the service needs.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -90,14 +90,15 @@ def trace(file: Path) -> None:
 
 def main() -> None:
     """Does one of both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recording", type=Path)
-    parser.add_argument("--trace", type=Path)
-    wanted = parser.parse_args()
-    if wanted.trace:
-        trace(wanted.trace)
-    else:
-        json.dump(measure(wanted.recording), sys.stdout)
+    match sys.argv[1:]:
+        case ["--trace", file]:
+            trace(Path(file))
+        case ["--recording", folder]:
+            json.dump(measure(Path(folder)), sys.stdout)
+        case []:
+            json.dump(measure(None), sys.stdout)
+        case other:
+            sys.exit(f"not understood: {other}")
 
 
 if __name__ == "__main__":
