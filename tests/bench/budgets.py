@@ -10,6 +10,7 @@ from tests.bench.figures import (
     LIVE_MEMORY,
     RECORDED_CPU,
     RECORDED_MEMORY,
+    STARTED_CPU,
     Results,
     at,
     growth,
@@ -73,7 +74,11 @@ def _start(results: Results) -> Iterator[Budget]:
 def _growth(results: Results) -> Iterator[Budget]:
     sizes = list(results["sizes"])
     span = f"from {int(sizes[0]):,} to {int(sizes[-1]):,}"
-    for what, label in (("live", LIVE_CPU), ("recorded", RECORDED_CPU)):
+    for what, label in (
+        ("live, process start to inventory", STARTED_CPU),
+        ("live, without imports", LIVE_CPU),
+        ("recorded", RECORDED_CPU),
+    ):
         *_, plain = growth(results, label)
         *_, over = growth_over_floor(results, label)
         known = plain if len(sizes) > 1 else None

@@ -20,8 +20,9 @@ GROWING = {
     "nodedev, live, memory": ("live", "parts", "bytes"),
     "nodedev, recorded, memory": ("recorded", "bytes"),
 }
-LIVE_CPU, FLOOR_CPU, LIVE_MEMORY, RECORDED_CPU, RECORDED_MEMORY = (
+LIVE_CPU, STARTED_CPU, FLOOR_CPU, LIVE_MEMORY, RECORDED_CPU, RECORDED_MEMORY = (
     "nodedev, live, cpu",
+    "with its start, cpu",
     "C, same files, cpu",
     "nodedev, live, memory",
     "nodedev, recorded, cpu",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nodedev.capabilities import attributes, kinds, kinds_of
+from nodedev.discovery import Discovery
 from nodedev.facts.host import Host
 from nodedev.facts.recorded import RecordedSource
+from nodedev.inventory import Inventory
 from nodedev.model import Scene
 from tests.bench.counted import Counted, Counter, Work, counts
 from tests.bench.generate import San, record
@@ -20,6 +24,8 @@ SIZES = tuple(map(int, os.environ.get("NODEDEV_SCALE", "500,2500").split(",")))
 GROWS_BY_ITS_HOLDERS = "a loop device is bound"
 # Kernel names, numbers and sizes of the larger host have more digits.
 LONGER_NAMES = 1.1
+# The share of each kind of device is a little different.
+AS_MANY = 1.05
 
 
 @pytest.fixture(scope="module", name="hosts")
@@ -74,6 +80,36 @@ def test_a_host_is_scanned_by_work_in_proportion(hosts: dict[int, Path]) -> None
         source.reads = 0
         assert Counter(source).probes == devices
         assert source.reads < devices
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions are called, Python's and C's."""
+    count = 0
+
+    def called(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def test_a_device_takes_as_many_calls_on_a_large_host(hosts: dict[int, Path]) -> None:
+    """From facts to a published inventory: nothing is searched that is longer where there is more."""
+    each: list[float] = []
+    for folder in hosts.values():
+        host = Host.scan(RecordedSource.open(folder, attributes()))
+        found = Discovery().survey(host).devices
+        each.append(calls(lambda host=host: Discovery().survey(host)) / len(found))  # type: ignore[misc]
+        each.append(calls(lambda found=found: Inventory().replace(found)) / len(found))  # type: ignore[misc]
+    surveyed, published = each[::2], each[1::2]
+    assert max(surveyed) < surveyed[0] * AS_MANY
+    assert max(published) < published[0] * AS_MANY
 
 
 def test_a_kind_says_nothing_of_subsystems_that_it_does_not_read(hosts: dict[int, Path]) -> None:
