@@ -150,12 +150,13 @@ def identity(wanted: Capability) -> str | None:
 
 def aliases(wanted: Capability, host: Host) -> Iterator[str]:
     """The file itself and the range, as a file may have several paths."""
-    path = wanted.backing.path if identity(wanted) and isinstance(wanted, Loop) and wanted.backing else None
+    if not isinstance(wanted, Loop) or not wanted.backing or not identity(wanted):
+        return
     try:
-        file = host.identify(path) if path else None
+        file = host.identify(wanted.backing.path or "")
     except FactError:
         return
-    if file and isinstance(wanted, Loop):
+    if file:
         yield f"loop {wanted.offset_bytes or 0} {wanted.size_limit_bytes or 0} {_lock(file)}"
 
 

@@ -139,7 +139,7 @@ class Definitions:
 
     def __iter__(self) -> Iterator[Definition]:
         """All, in the order of their names."""
-        return iter([self._known[name] for name in sorted(self._known)])
+        return iter(sorted(self._known.values(), key=lambda definition: definition.name))
 
     def get(self, name: str) -> Definition | None:
         """The one of that name."""
@@ -161,7 +161,6 @@ class Definitions:
         with _writing(path):
             _replace(path, device_xml(definition.device()))
             self._link(definition)
-        self._forget(definition.name)
         self._know(definition)
 
     def drop(self, name: str) -> bool:
@@ -175,16 +174,14 @@ class Definitions:
             with suppress(FileNotFoundError):
                 path.unlink()
             _sync_folder(path.parent)
-        self._forget(name)
+        self._identities.pop(self._known.pop(name).identity, None)
         return True
 
     def _know(self, definition: Definition) -> None:
+        before = self._known.get(definition.name)
         self._known[definition.name] = self._identities[definition.identity] = definition
-
-    def _forget(self, name: str) -> None:
-        known = self._known.pop(name, None)
-        if known and self._identities.get(known.identity) is known:
-            del self._identities[known.identity]
+        if before and before.identity != definition.identity:
+            self._identities.pop(before.identity, None)
 
     def _link(self, definition: Definition) -> None:
         link = self._link_path(definition.name)
