@@ -15,12 +15,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from msgspec import Struct
 
 from nodedev.capabilities import kinds
 from nodedev.documents import Document, read_device
-from nodedev.errors import InvalidError, NodedevError, PreconditionError, UnimplementedError
+from nodedev.errors import (
+    AlreadyExistsError,
+    InvalidError,
+    NodedevError,
+    PreconditionError,
+    UnimplementedError,
+)
 from nodedev.facts.host import Note
 from nodedev.model import Capability, Changing, Device
 from nodedev.xml import device_xml
@@ -117,7 +124,8 @@ def definition_of(wish: Wish) -> Definition:
 class Definitions:
     """The definitions there are; `notes` tell of files that could not be read.
 
-    Without a folder nothing can be kept. Errors of what writes: STATE_UNWRITABLE, DEFINITION_BROKEN.
+    Without a folder nothing can be kept. Any thread may ask, and write: one writes at a time. Errors of
+    what writes: STATE_UNWRITABLE, DEFINITION_BROKEN.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -125,6 +133,7 @@ class Definitions:
         self._known: dict[str, Definition] = {}
         self._identities: dict[str, Definition] = {}
         self._broken: dict[str, Note] = {}
+        self._writer = Lock()
         for path in sorted(self._files()):
             self._load(path)
 
@@ -149,39 +158,50 @@ class Definitions:
         """The one that means that device."""
         return self._identities.get(identity or "")
 
-    def keep(self, definition: Definition) -> None:
-        """Writes it, in place of one of the same name."""
-        path = self._path(definition.name)
-        if definition.name in self._broken:
-            raise PreconditionError(
-                f"{path} holds something that cannot be read, and is not overwritten",
-                reason="DEFINITION_BROKEN",
-                path=str(path),
+    def require_free(self, definition: Definition) -> None:
+        """Raises DEVICE_EXISTS where its name is another's, or its device has another name."""
+        known = self._known.get(definition.name)
+        if known and known.identity != definition.identity:
+            raise AlreadyExistsError(
+                f"{definition.name} is defined as another device", device=definition.name
             )
-        with _writing(path):
-            _replace(path, device_xml(definition.device()))
-            self._link(definition)
-        self._know(definition)
+        twin = self.by_identity(definition.identity)
+        if twin and twin.name != definition.name:
+            raise AlreadyExistsError(f"that device is defined already, as {twin.name}", device=twin.name)
+
+    def keep(self, definition: Definition) -> None:
+        """Writes it, in place of one of the same name and device; DEVICE_EXISTS as `require_free`."""
+        path = self._path(definition.name)
+        with self._writer:
+            self.require_free(definition)
+            if definition.name in self._broken:
+                raise PreconditionError(
+                    f"{path} holds something that cannot be read, and is not overwritten",
+                    reason="DEFINITION_BROKEN",
+                    path=str(path),
+                )
+            with _writing(path):
+                _replace(path, device_xml(definition.device()))
+                self._link(definition)
+            self._know(definition)
 
     def drop(self, name: str) -> bool:
         """Forgets it; whether there was one."""
-        if name not in self._known:
-            return False
-        path = self._path(name)
-        with _writing(path):
-            with suppress(FileNotFoundError):
-                self._link_path(name).unlink()
-            with suppress(FileNotFoundError):
-                path.unlink()
-            _sync_folder(path.parent)
-        self._identities.pop(self._known.pop(name).identity, None)
-        return True
+        with self._writer:
+            if name not in self._known:
+                return False
+            path = self._path(name)
+            with _writing(path):
+                with suppress(FileNotFoundError):
+                    self._link_path(name).unlink()
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                _sync_folder(path.parent)
+            del self._identities[self._known.pop(name).identity]
+            return True
 
     def _know(self, definition: Definition) -> None:
-        before = self._known.get(definition.name)
         self._known[definition.name] = self._identities[definition.identity] = definition
-        if before and before.identity != definition.identity:
-            self._identities.pop(before.identity, None)
 
     def _link(self, definition: Definition) -> None:
         link = self._link_path(definition.name)

@@ -104,14 +104,8 @@ class ChangeServicer(device_service_pb2_grpc.DeviceServiceServicer):
         """Keeps a document, so that the device can be started later."""
         self._engine.require_published()
         definition = definition_of(wish_of(read_device(request.xml)))
+        self._definitions.require_free(definition)
         known = self._definitions.get(definition.name)
-        if known and known.identity != definition.identity:
-            raise AlreadyExistsError(
-                f"{definition.name} is defined as another device", device=definition.name
-            )
-        twin = self._definitions.by_identity(definition.identity)
-        if twin and twin.name != definition.name:
-            raise AlreadyExistsError(f"that device is defined already, as {twin.name}", device=twin.name)
         other = self._engine.inventory.snapshot.devices.get(definition.name)
         present = await self._operations.present(definition.wish)
         if other and (present is None or other.name != present.name):

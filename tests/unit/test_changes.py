@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nodedev.capabilities.mpath import Mpath
 from nodedev.changes import runner
 from nodedev.changes.definitions import (
     Definitions,
+    Wish,
     changing_of,
     definition_of,
     wish_of,
@@ -302,6 +304,27 @@ def test_definitions_are_whole_or_not_there(tmp_path: Path) -> None:
     assert again.drop("kept")
     assert not again.drop("kept")
     assert not list(Definitions(folder))
+
+
+def test_a_device_has_one_definition(tmp_path: Path) -> None:
+    """Of those who define one device under many names at once one has his way, and the others are told."""
+    definitions = Definitions(tmp_path)
+    wishes = [wish_of(read_device(LOOP.replace("kept", f"name{number}"))) for number in range(20)]
+
+    def keep(wish: Wish) -> bool:
+        try:
+            definitions.keep(definition_of(wish))
+        except AlreadyExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(wishes)) as pool:
+        assert sum(pool.map(keep, wishes)) == 1
+    (kept,) = definitions
+    assert [path.name for path in tmp_path.iterdir()] == [f"{kept.name}.xml"]
+    assert definitions.by_identity(kept.identity) == kept
+    assert definitions.drop(kept.name)
+    assert definitions.by_identity(kept.identity) is None
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
