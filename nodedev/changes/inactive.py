@@ -19,11 +19,10 @@ def inactive(definitions: Definitions, site: Site) -> tuple[Definition, ...]:
         for definition in definitions
         if there.isdisjoint(_words(definition.wish.capability, definition.wish.changing, site.host))
     }
-    kept = {definition.identity for definition in definitions}
     for kind in kinds():
         for capability in kind.changing.waiting(site) if kind.changing else ():
             waiting = _waiting(kind, capability)
-            if waiting and waiting.identity not in kept:
+            if waiting and definitions.by_identity(waiting.identity) is None:
                 found.setdefault(waiting.identity, waiting)
     return tuple(sorted(found.values(), key=lambda definition: definition.name))
 

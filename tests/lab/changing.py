@@ -12,6 +12,9 @@ from .guest import Completed, Guest
 
 # Each call starts Python under emulation.
 CALL_SECONDS = 180.0
+# A process that has a device open: begun when it has, ended when it is gone.
+OPEN = "sleep 600 < {0} & echo $! > /run/holder; until test /proc/$!/fd/0 -ef {0}; do sleep 0.1; done"
+CLOSE = "kill $(cat /run/holder); while test -d /proc/$(cat /run/holder); do sleep 0.1; done"
 
 
 @dataclass(frozen=True, slots=True)

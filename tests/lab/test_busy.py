@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from .changing import CALL_SECONDS, Host, array_xml, changing, in_use, map_xml, volume_xml
+from .changing import CALL_SECONDS, CLOSE, OPEN, Host, array_xml, changing, in_use, map_xml, volume_xml
 from .guest import Guest
 
 pytestmark = pytest.mark.lab
@@ -23,7 +23,7 @@ USES = {
         "dmsetup remove above",
         "built on by",
     ),
-    "open": ("sleep 600 < {0} & echo $! > /run/holder; sleep 1", "kill $(cat /run/holder); sleep 1", "open"),
+    "open": (OPEN, CLOSE, "open"),
 }
 # All that a refused change might have touched; what the kernel does by itself in between is left out.
 LOOK = (

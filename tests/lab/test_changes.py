@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .changing import Host, array_xml, changing, in_use, map_xml, volume_xml
+from .changing import CLOSE, OPEN, Host, array_xml, changing, in_use, map_xml, volume_xml
 from .guest import Guest
 
 pytestmark = pytest.mark.lab
@@ -41,9 +41,7 @@ def test_a_map(host: Host) -> None:
         assert "mounted at /mnt" in host.refused(f"nodedev destroy {name}")
     with in_use(host, f"dmsetup create above --table '0 2048 linear {node} 0'", "dmsetup remove above"):
         assert "built on by" in host.refused(f"nodedev destroy {name}")
-    with in_use(
-        host, f"sleep 600 < {node} & echo $! > /run/holder; sleep 1", "kill $(cat /run/holder); sleep 1"
-    ):
+    with in_use(host, OPEN.format(node), CLOSE):
         assert "open" in host.refused(f"nodedev destroy {name}")
     assert "GENERATION_MISMATCH" in host.refused(f"nodedev destroy {name} --generation 1")
     assert host.run("multipathd show maps json | md5sum; dmsetup table").stdout.partition("\n")[2] == before
@@ -76,7 +74,7 @@ def test_an_array(host: Host) -> None:
     host.run(f"dd if=/dev/urandom of={node} bs=1M count=16 conv=fsync 2>/dev/null; mkswap -q {node}")
     with in_use(host, f"swapon {node}", f"swapoff {node}"):
         assert "used as swap" in host.refused(f"nodedev destroy {name}")
-    with in_use(host, f"sleep 600 < {node} & echo $! > /run/holder", "kill $(cat /run/holder); sleep 1"):
+    with in_use(host, OPEN.format(node), CLOSE):
         assert "sleep (" in host.refused(f"nodedev destroy {name}")
     assert host.run(f"cat /sys/block/{node[5:]}/md/array_state").stdout in (
         "clean\n",

@@ -52,8 +52,11 @@ CONTENTS = {"signature", "partitioned"}
 @cache
 def site(host: str) -> Site:
     """A recorded host, as planners see it."""
-    source = RecordedSource.open(DATA / host, attributes())
-    scanned = Host.scan(source)
+    return site_of(Host.scan(RecordedSource.open(DATA / host, attributes())))
+
+
+def site_of(scanned: Host) -> Site:
+    """A host that was read, as planners see it."""
     inventory = Inventory()
     inventory.replace(Discovery().survey(scanned).devices)
     devices = inventory.snapshot.devices

@@ -16,12 +16,10 @@ from nodedev.capabilities.loop import Backing, Loop
 from nodedev.capabilities.mpath import Mpath
 from nodedev.changes.definitions import Definitions, Wish, changing_of, definition_of
 from nodedev.changes.inactive import inactive
-from nodedev.discovery import Discovery
 from nodedev.errors import InvalidError
 from nodedev.facts.host import Host
-from nodedev.inventory import Inventory
 from nodedev.model import Capability, Device, Site
-from tests.unit.test_changes import HOSTS, site
+from tests.unit.test_changes import HOSTS, site, site_of
 from tests.unit.trees import Tree
 
 _WORDS = st.sampled_from(["", "0"])
@@ -93,10 +91,7 @@ def test_definitions_of_what_is_not_there(
 
 def live(tree: Tree) -> Site:
     """The tree as it is now."""
-    host = Host.scan(tree.source(attributes()))
-    inventory = Inventory()
-    inventory.replace(Discovery().survey(host).devices)
-    return Site(inventory.snapshot.devices, host, inventory.find, lambda facts: facts.kernel_name, (6, 1))
+    return site_of(Host.scan(tree.source(attributes())))
 
 
 def test_a_file_by_another_path(tmp_path: Path) -> None:
